@@ -1,0 +1,1 @@
+"""What is run: configuration, command line, ingest, train, infer."""

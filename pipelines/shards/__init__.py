@@ -1,0 +1,1 @@
+"""Datasets on storage: tar, index, manifest, commit, check. No ray."""

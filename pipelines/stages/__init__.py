@@ -1,0 +1,1 @@
+"""Plain functions over samples: filter, cut, transform. No ray."""
