@@ -1,0 +1,113 @@
+"""Types of single values in a job file: places, byte sizes, options. Their errors are what the user reads."""
+
+import re
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+SCHEMES: Final = ("file", "s3", "gs", "az", "abfs", "http", "https", "memory")
+UNITS: Final = {"": 1, "B": 1} | {f"{p}B": 1000**n for n, p in enumerate("KMGT", 1)}
+BINARY: Final = {f"{p}iB": 1024**n for n, p in enumerate("KMGT", 1)}
+
+Scalar = str | int | float | bool
+
+
+class Incidental:
+    """Marks a field that says where, how fast or how patiently a job runs, not what comes out of it."""
+
+
+INCIDENTAL: Final = Incidental()
+
+
+def parse_place(text: str) -> str:
+    """A local path or a URL of a known scheme, unchanged; ValueError says why it is refused."""
+    if not text.strip():
+        raise ValueError("is empty; give a local path or a URL such as s3://bucket/folder")
+    if text != text.strip() or any(ord(letter) < 32 for letter in text):
+        raise ValueError("has white space around it or control characters in it")
+    if "::" in text:
+        raise ValueError("is a chained URL (::), which can reach more than it names; unpack the archive first")
+    if text.lower().startswith("pipe:") or "|" in text.partition("://")[0]:
+        raise ValueError("is a shell command; jobs run none, copy the data to a folder or an object store")
+    scheme, colon, rest = text.partition(":")
+    if colon and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        if scheme not in SCHEMES:
+            raise ValueError(f"has the scheme {scheme!r}; known are {', '.join(SCHEMES)}{_near(scheme)}")
+        if not rest.startswith("//"):
+            raise ValueError(f"is neither a URL ({scheme}://...) nor a plain path (./{text})")
+    return text
+
+
+def parse_output(text: str) -> str:
+    """A place that can be written to."""
+    if parse_place(text).startswith(("http://", "https://")):
+        raise ValueError("is read-only over http; write to a local path, s3://, gs://, az:// or abfs://")
+    return text
+
+
+def parse_size(value: Any) -> Any:
+    """Bytes of `268435456`, `256MiB`, `1.5 GB`; anything else goes on unchanged, for the type to refuse."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+    if match is None:
+        raise ValueError("is not a size; write bytes or a number with a unit: 268435456, 256MiB, 1.5GB")
+    number, unit = match.groups()
+    known = {name.lower(): size for name, size in (UNITS | BINARY).items()}
+    if unit.lower() not in known:
+        raise ValueError(f"has the unit {unit!r}; known are {', '.join(name for name in UNITS | BINARY if name)}")
+    return int(float(number) * known[unit.lower()])
+
+
+def format_size(size: int) -> str:
+    """The largest binary unit that divides `size`: `256MiB`, else the plain number."""
+    for unit, step in reversed(BINARY.items()):
+        if size and size % step == 0:
+            return f"{size // step}{unit}"
+    return str(size)
+
+
+def parse_scalar(value: Any) -> Any:
+    if not isinstance(value, str | int | float | bool):
+        raise ValueError("must be one text, number or true/false")
+    return value
+
+
+def parse_options(options: Any) -> Any:
+    """A mapping of names to scalars or flat lists of scalars: what a function takes as keyword arguments."""
+    if not isinstance(options, dict):
+        return options
+    for name, value in options.items():
+        if not (isinstance(name, str) and name.isidentifier()):
+            raise ValueError(f"{name!r} is not the name of an option")
+        if value is not None and not all(
+            isinstance(item, str | int | float | bool)
+            for item in (value if isinstance(value, list | tuple) else [value])
+        ):
+            raise ValueError(f"the option {name!r} must be one value or a flat list of values")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+
+
+def parse_sequence(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _near(scheme: str) -> str:
+    from jobs.config.mistakes import suggest
+
+    return suggest(scheme, SCHEMES)
+
+
+Place = Annotated[str, AfterValidator(parse_place)]
+OutputPlace = Annotated[str, AfterValidator(parse_output)]
+ByteSize = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    Field(gt=0),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}], "examples": ["256MiB", 268435456]}),
+]
+Option = Annotated[Any, BeforeValidator(parse_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})]
+Options = Annotated[dict[str, Any], BeforeValidator(parse_options)]
+Values = Annotated[tuple[Option, ...], BeforeValidator(parse_sequence)]
+Count = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]

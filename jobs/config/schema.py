@@ -1,0 +1,280 @@
+"""The three kinds of job and every field a job file may have. What a field means is its description here."""
+
+import json
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from jobs.config.fields import (
+    INCIDENTAL,
+    ByteSize,
+    Count,
+    Options,
+    OutputPlace,
+    Place,
+    Share,
+    Values,
+    parse_sequence,
+)
+
+ModalityName = Literal["image", "video", "pointcloud", "hyperspectral", "lighting"]
+TaskName = Literal["classification", "regression", "segmentation", "masked"]
+LabelsFrom = Literal["auto", "folder", "sidecar", "column", "none"]
+
+
+class Section(BaseModel):
+    """A mapping in a job file: unknown fields are mistakes, types are not guessed, nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Source(Section):
+    """Where the raw data comes from: a place, or the modality's own generator."""
+
+    uri: Annotated[Place | None, INCIDENTAL] = Field(
+        None, description="folder, file, URL, table (.parquet, .csv) of URIs, or WebDataset tars"
+    )
+    synth: Count | None = Field(None, description="generate this many samples instead of reading any")
+    labels: LabelsFrom = Field(
+        "auto",
+        description="where classes and captions come from; auto takes sidecars and table columns where there "
+        "are any, else the name of the folder when there are several folders",
+    )
+    glob: str | None = Field(
+        None, min_length=1, description="only objects whose path below uri matches, such as **/*.jpg"
+    )
+    uri_column: str = Field("uri", min_length=1, description="column of a table that holds the URIs")
+    label_column: str = Field("label", min_length=1, description="column of a table that holds the classes")
+    caption_column: str = Field("caption", min_length=1, description="column of a table that holds captions")
+    anonymous: Annotated[bool, INCIDENTAL] = Field(
+        False, description="read an object store without credentials; these never stand in a job file"
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.uri is None) == (self.synth is None):
+            raise ValueError("needs exactly one of uri and synth")
+        return self
+
+
+class Filter(Section):
+    """Keep the samples whose field passes every test given; the others are counted as filtered."""
+
+    kind: Literal["filter"]
+    field: str = Field(
+        pattern=r"^(quality|meta)\.[\w.-]+$|^(label|caption)$",
+        description="quality.NAME, meta.NAME, label or caption",
+    )
+    min: float | None = Field(None, description="smallest value kept")
+    max: float | None = Field(None, description="largest value kept")
+    one_of: Values | None = Field(None, description="values kept")
+    not_one_of: Values | None = Field(None, description="values dropped")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if all(test is None for test in (self.min, self.max, self.one_of, self.not_one_of)):
+            raise ValueError("a filter needs at least one of min, max, one_of and not_one_of")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min is {self.min:g}, above max, which is {self.max:g}: nothing would be kept")
+        if not self.field.startswith(("quality.", "meta.")) and not (self.min is self.max is None):
+            raise ValueError(f"min and max need a number, {self.field} is text; use one_of or not_one_of")
+        return self
+
+
+class Cut(Section):
+    """Make several samples of one object: clips or scenes of a video, tiles of a raster or cloud, frames."""
+
+    kind: Literal["cut"]
+    how: str = Field(min_length=1, description="name of the cut: clips, scenes, tiles, frames, ...")
+    options: Options = Field(default_factory=dict, description="its keyword arguments")
+
+
+class Transform(Section):
+    """Change every sample and encode it anew. Without one, bytes in are bytes out."""
+
+    kind: Literal["transform"]
+    how: str = Field(min_length=1, description="name of the transform: resize, transcode, bands, voxel, ...")
+    options: Options = Field(default_factory=dict, description="its keyword arguments")
+
+
+Stage = Annotated[Filter | Cut | Transform, Field(discriminator="kind")]
+
+
+class Shards(Section):
+    """How samples are laid into tar files. A shard is closed by whichever limit comes first."""
+
+    max_bytes: ByteSize = Field(256 * 2**20, description="size of a shard, such as 256MiB")
+    max_samples: Count = Field(10_000, description="samples in a shard")
+    shuffle: bool = Field(True, description="order the samples by seed; false keeps the order of the source")
+
+
+class Split(Section):
+    """Shares of the scenes held out; every piece of one scene, flight line or video goes the same way."""
+
+    val: Share = Field(0.0, description="share of the scenes for validation")
+    test: Share = Field(0.0, description="share of the scenes for testing")
+
+    @model_validator(mode="after")
+    def _leaves_training_data(self) -> Self:
+        if self.val + self.test >= 1:
+            raise ValueError(f"val + test is {self.val + self.test:g}; it must leave a share to train on")
+        return self
+
+
+class Quarantine(Section):
+    """How many samples may be set aside before the finished job exits with 3."""
+
+    max_share: Annotated[Share, INCIDENTAL] = Field(0.5, description="largest share of the inputs")
+    max_count: Annotated[int | None, INCIDENTAL] = Field(
+        None, ge=0, description="largest number; null: the share alone decides"
+    )
+
+
+class _Job(Section):
+    """What every job can do."""
+
+    kind: str
+
+    def resolved(self) -> dict[str, Any]:
+        """Every field with its value, as JSON has it."""
+        return self.model_dump(mode="json")
+
+    def digest(self) -> str:
+        """BLAKE3 (hex) of the canonical JSON of every field that changes the result.
+
+        Left out are the fields marked INCIDENTAL: places (what lies there has its own digests), workers,
+        quarantine budgets, checkpoint intervals. `config explain` says of each field which it is.
+        """
+        import blake3
+
+        text = json.dumps(_essential(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return blake3.blake3(text.encode()).hexdigest()
+
+
+class IngestJob(_Job):
+    """Raw objects to a dataset of WebDataset shards."""
+
+    kind: Literal["ingest"]
+    modality: ModalityName = Field(description="kind of data")
+    source: Source = Field(description="where the raw data comes from")
+    output: Annotated[OutputPlace, INCIDENTAL] = Field(description="the dataset, made or added to")
+    stages: Annotated[tuple[Stage, ...], BeforeValidator(parse_sequence)] = Field(
+        (), description="filters, cuts and transforms, in order"
+    )
+    shards: Shards = Field(default_factory=Shards, description="how samples are laid into tar files")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the order of samples, of splits, of synth")
+    split: Split = Field(default_factory=Split, description="shares held out; the rest is for training")
+    dedup: Literal["none", "exact"] = Field(
+        "none", description="exact: of objects with the same content only the first is kept"
+    )
+    decode: bool = Field(
+        True, description="decode every sample once: proof that it opens, quality and fingerprint"
+    )
+    quarantine: Quarantine = Field(default_factory=Quarantine, description="how much may be set aside")
+    workers: Annotated[Count | None, INCIDENTAL] = Field(None, description="processes; null: every core")
+
+    @model_validator(mode="after")
+    def _quality_needs_decode(self) -> Self:
+        for index, stage in enumerate(self.stages):
+            if isinstance(stage, Filter) and stage.field.startswith("quality.") and not self.decode:
+                raise ValueError(f"stages.{index} filters by {stage.field}, which needs decode: true")
+        return self
+
+
+class Model(Section):
+    """A preset of models/ by name (`rayloom zoo list`), with its options."""
+
+    name: str = Field(min_length=1, description="name of the model; `rayloom zoo list` prints them")
+    options: Options = Field(default_factory=dict, description="what to change in the preset, such as depth")
+
+
+class Validation(Section):
+    """Held-out measurement during training; skipped, and said so, when the split is empty."""
+
+    split: Literal["train", "val", "test"] = Field("val", description="split measured on")
+    every: Count | None = Field(None, description="steps between measurements; null: at the end only")
+
+
+class TrainJob(_Job):
+    """A dataset to a trained model."""
+
+    kind: Literal["train"]
+    dataset: Annotated[Place, INCIDENTAL] = Field(description="what an ingest job wrote")
+    task: TaskName = Field(description="objective and head")
+    model: Model = Field(description="what is trained")
+    steps: Count = Field(description="optimiser steps in all")
+    output: Annotated[OutputPlace, INCIDENTAL] = Field(description="the run: checkpoints, log, resolved job")
+    batch_size: Count = Field(16, description="samples of one optimiser step, over all workers")
+    learning_rate: float = Field(3e-4, gt=0, description="after the warm-up")
+    weight_decay: float = Field(0.05, ge=0, description="decoupled (AdamW)")
+    warmup_steps: int | None = Field(None, ge=0, description="linear from 0; null: a twentieth of steps")
+    gradient_clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null: none")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the forward and backward pass")
+    seed: int = Field(0, ge=0, lt=2**63, description="of weights, order and augmentation")
+    target: str | None = Field(
+        None, min_length=1, description="field or metadata a regression learns; null: the modality's own"
+    )
+    data: Options = Field(
+        default_factory=dict, description="options of the modality's prepare: size, frames, num_points, ..."
+    )
+    validation: Validation = Field(default_factory=Validation, description="held-out measurement")
+    checkpoint_every: Annotated[Count | None, INCIDENTAL] = Field(
+        500, description="steps between checkpoints; null: at the end only"
+    )
+    resume: Annotated[bool, INCIDENTAL] = Field(
+        True, description="go on from the newest good checkpoint in output, if there is one"
+    )
+    workers: Annotated[Count, INCIDENTAL] = Field(1, description="training processes")
+    loader_workers: Annotated[int, INCIDENTAL] = Field(
+        1, ge=0, description="threads that read and decode, for each training process; 0: none"
+    )
+
+    @property
+    def num_warmup_steps(self) -> int:
+        return self.steps // 20 if self.warmup_steps is None else self.warmup_steps
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        if self.num_warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}, more than steps, which is {self.steps}")
+        if self.target is not None and self.task != "regression":
+            raise ValueError(f"target is for task: regression, and task is {self.task}")
+        if self.batch_size % self.workers:
+            raise ValueError(f"batch_size {self.batch_size} does not divide among {self.workers} workers")
+        return self
+
+
+class InferJob(_Job):
+    """A dataset and a trained model to predictions, a Parquet file for each shard."""
+
+    kind: Literal["infer"]
+    dataset: Annotated[Place, INCIDENTAL] = Field(description="what an ingest job wrote")
+    checkpoint: Annotated[Place, INCIDENTAL] = Field(description="what a train job wrote")
+    output: Annotated[OutputPlace, INCIDENTAL] = Field(description="the predictions, made or added to")
+    batch_size: Annotated[Count, INCIDENTAL] = Field(32, description="samples of one forward pass")
+    split: Literal["train", "val", "test"] | None = Field(None, description="only this split; null: all")
+    workers: Annotated[Count, INCIDENTAL] = Field(1, description="copies of the model")
+
+
+Job = IngestJob | TrainJob | InferJob
+JOBS: Final[dict[str, type[IngestJob] | type[TrainJob] | type[InferJob]]] = {
+    "ingest": IngestJob,
+    "train": TrainJob,
+    "infer": InferJob,
+}
+
+
+def _essential(section: BaseModel) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, info in type(section).model_fields.items():
+        if INCIDENTAL not in info.metadata:
+            found[name] = _plain(getattr(section, name))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _essential(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
