@@ -17,7 +17,9 @@ MAX_ALIASES: Final = 64
 MAX_DEPTH: Final = 32
 MAX_NODES: Final = 100_000  # after aliases are followed, so that few aliases cannot make many values
 
-CORE: Final = {f"tag:yaml.org,2002:{name}": name for name in ("null", "bool", "int", "float", "str", "seq", "map")}
+CORE: Final = {
+    f"tag:yaml.org,2002:{name}": name for name in ("null", "bool", "int", "float", "str", "seq", "map")
+}
 
 
 class _Loader(yaml.CSafeLoader):
@@ -30,9 +32,17 @@ for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", "~nN"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), [*_first, *([""] if _tag == "null" else [])])  # type: ignore[no-untyped-call]
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}",
+        re.compile(rf"^(?:{_pattern})$"),
+        [*_first, *([""] if _tag == "null" else [])],
+    )
 
 
 @dataclass
@@ -43,8 +53,10 @@ class Document:
     keys: dict[Path, Place] = field(default_factory=dict)
     values: dict[Path, Place] = field(default_factory=dict)
 
-    def place(self, path: Path) -> Place:
-        """Where `path` was written, or the nearest thing around it that was written."""
+    def place(self, path: Path, *, value: bool = False) -> Place:
+        """Where the key at `path` was written, or its value, or the nearest thing around it that was."""
+        if value and path in self.values:
+            return self.values[path]
         for length in range(len(path), -1, -1):
             if (found := self.keys.get(path[:length])) is not None:
                 return found
@@ -81,7 +93,9 @@ def parse(text: str, source: str, *, root: Path = (), override: bool = False) ->
     if node is None:
         if override:
             return Document(None, {root: reader.start()}, {root: reader.start()})
-        raise ConfigError([Mistake(Place(1, 1, source), "", "the file is empty; `rayloom init DIR` writes job files")])
+        raise ConfigError(
+            [Mistake(Place(1, 1, source), "", "the file is empty; `rayloom init DIR` writes job files")]
+        )
     value = reader.construct(node, root, depth=0)
     reader.document.value = value
     reader.document.keys.setdefault(root, reader.place(node.start_mark))
@@ -115,13 +129,17 @@ class _Reader:
                 (documents, 1, "document; one job file is one job"),
             ):
                 if count > limit:
-                    raise ConfigError([Mistake(self.place(event.start_mark), "", f"more than {limit} {what}")])
+                    raise ConfigError(
+                        [Mistake(self.place(event.start_mark), "", f"more than {limit} {what}")]
+                    )
 
     def construct(self, node: yaml.Node, path: Path, *, depth: int) -> Any:
         """The node's value; its places and mistakes are noted."""
         self.num_nodes += 1
         if self.num_nodes > MAX_NODES or depth > MAX_DEPTH:
-            raise ConfigError([Mistake(self.place(node.start_mark), dotted(path), "aliases make it too large")])
+            raise ConfigError(
+                [Mistake(self.place(node.start_mark), dotted(path), "aliases make it too large")]
+            )
         self.document.values[path] = self.place(node.start_mark)
         if node.tag not in CORE:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
@@ -145,7 +163,9 @@ class _Reader:
                 continue
             key, child = key_node.value, (*path, key_node.value)
             if CORE.get(key_node.tag) != "str":
-                self.wrong(key_node, child, "a key must be a word; merge keys (<<), numbers and null are not read")
+                self.wrong(
+                    key_node, child, "a key must be a word; merge keys (<<), numbers and null are not read"
+                )
             elif key in values:
                 first = self.document.keys[child]
                 where = f", first on line {first.line}" if first.line else ""

@@ -26,7 +26,9 @@ def parse_place(text: str) -> str:
     if text != text.strip() or any(ord(letter) < 32 for letter in text):
         raise ValueError("has white space around it or control characters in it")
     if "::" in text:
-        raise ValueError("is a chained URL (::), which can reach more than it names; unpack the archive first")
+        raise ValueError(
+            "is a chained URL (::), which can reach more than it names; unpack the archive first"
+        )
     if text.lower().startswith("pipe:") or "|" in text.partition("://")[0]:
         raise ValueError("is a shell command; jobs run none, copy the data to a folder or an object store")
     scheme, colon, rest = text.partition(":")
@@ -55,7 +57,9 @@ def parse_size(value: Any) -> Any:
     number, unit = match.groups()
     known = {name.lower(): size for name, size in (UNITS | BINARY).items()}
     if unit.lower() not in known:
-        raise ValueError(f"has the unit {unit!r}; known are {', '.join(name for name in UNITS | BINARY if name)}")
+        raise ValueError(
+            f"has the unit {unit!r}; known are {', '.join(name for name in UNITS | BINARY if name)}"
+        )
     return int(float(number) * known[unit.lower()])
 
 
@@ -106,7 +110,9 @@ ByteSize = Annotated[
     Field(gt=0),
     WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}], "examples": ["256MiB", 268435456]}),
 ]
-Option = Annotated[Any, BeforeValidator(parse_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})]
+Option = Annotated[
+    Any, BeforeValidator(parse_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})
+]
 Options = Annotated[dict[str, Any], BeforeValidator(parse_options)]
 Values = Annotated[tuple[Option, ...], BeforeValidator(parse_sequence)]
 Count = Annotated[int, Field(gt=0)]

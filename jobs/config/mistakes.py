@@ -58,7 +58,9 @@ def dotted(path: Path) -> str:
 
 def show(value: object) -> str:
     """A value as the user wrote it, about; long ones are cut."""
-    text = {True: "true", False: "false", None: "null"}.get(value) if isinstance(value, bool | None) else None
-    if text is None:
-        text = {dict: "a mapping", list: "a list"}.get(type(value)) or repr(value)
+    if value is None or isinstance(value, bool):
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from jobs.config import secrets
 from jobs.config.document import Document, parse
 from jobs.config.mistakes import ConfigError, Mistake, Path, Place, dotted, show
 
@@ -20,13 +21,15 @@ def apply(document: Document, overrides: Sequence[str]) -> None:
 
 
 def _apply_one(document: Document, override: str) -> None:
-    place = Place(0, 0, f"override {override!r}" if len(override) <= 80 else f"override {override[:77]!r}...")
     name, equals, text = override.partition("=")
+    place = Place(0, 0, f"override {_shown(name, equals, text)}")
     if not equals:
         raise ConfigError([Mistake(place, "", "an override is written key.path=value")])
     parts = name.strip().split(".")
     if not all(parts):
-        raise ConfigError([Mistake(place, name, "an empty name in the path; write it like shards.max_bytes=64MiB")])
+        raise ConfigError(
+            [Mistake(place, name, "an empty name in the path; write it like shards.max_bytes=64MiB")]
+        )
     target, path = _descend(document, parts, place)
     new = parse(text, place.source, root=path, override=True)
     last = path[-1]
@@ -38,7 +41,8 @@ def _apply_one(document: Document, override: str) -> None:
 
 def _descend(document: Document, parts: list[str], place: Place) -> tuple[Any, Path]:
     """The mapping or list that holds the last part, made where it is missing, and the path as keys."""
-    node, path = document.value, ()
+    node: Any = document.value
+    path: Path = ()
     for depth, part in enumerate(parts):
         key: str | int = part
         if isinstance(node, list):
@@ -56,5 +60,13 @@ def _descend(document: Document, parts: list[str], place: Place) -> tuple[Any, P
                 node[part] = {}
                 document.keys.setdefault(path, place)
                 document.values[path] = place
-            node = node[key]  # type: ignore[index]
+            node = node[key]
     return node, path
+
+
+def _shown(name: str, equals: str, text: str) -> str:
+    """The override as written, cut to a line, and without what may not be printed."""
+    if secrets.find((name.rpartition(".")[2],), text):
+        text = "..."
+    override = name + equals + text
+    return repr(override if len(override) <= 80 else override[:77] + "...")

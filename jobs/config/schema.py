@@ -32,22 +32,26 @@ class Source(Section):
     """Where the raw data comes from: a place, or the modality's own generator."""
 
     uri: Annotated[Place | None, INCIDENTAL] = Field(
-        None, description="folder, file, URL, table (.parquet, .csv) of URIs, or WebDataset tars"
+        default=None, description="folder, file, URL, table (.parquet, .csv) of URIs, or WebDataset tars"
     )
-    synth: Count | None = Field(None, description="generate this many samples instead of reading any")
+    synth: Count | None = Field(default=None, description="generate this many samples instead of reading any")
     labels: LabelsFrom = Field(
         "auto",
         description="where classes and captions come from; auto takes sidecars and table columns where there "
         "are any, else the name of the folder when there are several folders",
     )
     glob: str | None = Field(
-        None, min_length=1, description="only objects whose path below uri matches, such as **/*.jpg"
+        default=None, min_length=1, description="only objects whose path below uri matches, such as **/*.jpg"
     )
-    uri_column: str = Field("uri", min_length=1, description="column of a table that holds the URIs")
-    label_column: str = Field("label", min_length=1, description="column of a table that holds the classes")
-    caption_column: str = Field("caption", min_length=1, description="column of a table that holds captions")
+    uri_column: str = Field(default="uri", min_length=1, description="column of a table that holds the URIs")
+    label_column: str = Field(
+        default="label", min_length=1, description="column of a table that holds the classes"
+    )
+    caption_column: str = Field(
+        default="caption", min_length=1, description="column of a table that holds captions"
+    )
     anonymous: Annotated[bool, INCIDENTAL] = Field(
-        False, description="read an object store without credentials; these never stand in a job file"
+        default=False, description="read an object store without credentials; these never stand in a job file"
     )
 
     @model_validator(mode="after")
@@ -65,10 +69,10 @@ class Filter(Section):
         pattern=r"^(quality|meta)\.[\w.-]+$|^(label|caption)$",
         description="quality.NAME, meta.NAME, label or caption",
     )
-    min: float | None = Field(None, description="smallest value kept")
-    max: float | None = Field(None, description="largest value kept")
-    one_of: Values | None = Field(None, description="values kept")
-    not_one_of: Values | None = Field(None, description="values dropped")
+    min: float | None = Field(default=None, description="smallest value kept")
+    max: float | None = Field(default=None, description="largest value kept")
+    one_of: Values | None = Field(default=None, description="values kept")
+    not_one_of: Values | None = Field(default=None, description="values dropped")
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -103,16 +107,18 @@ Stage = Annotated[Filter | Cut | Transform, Field(discriminator="kind")]
 class Shards(Section):
     """How samples are laid into tar files. A shard is closed by whichever limit comes first."""
 
-    max_bytes: ByteSize = Field(256 * 2**20, description="size of a shard, such as 256MiB")
-    max_samples: Count = Field(10_000, description="samples in a shard")
-    shuffle: bool = Field(True, description="order the samples by seed; false keeps the order of the source")
+    max_bytes: ByteSize = Field(default=256 * 2**20, description="size of a shard, such as 256MiB")
+    max_samples: Count = Field(default=10_000, description="samples in a shard")
+    shuffle: bool = Field(
+        default=True, description="order the samples by seed; false keeps the order of the source"
+    )
 
 
 class Split(Section):
     """Shares of the scenes held out; every piece of one scene, flight line or video goes the same way."""
 
-    val: Share = Field(0.0, description="share of the scenes for validation")
-    test: Share = Field(0.0, description="share of the scenes for testing")
+    val: Share = Field(default=0.0, description="share of the scenes for validation")
+    test: Share = Field(default=0.0, description="share of the scenes for testing")
 
     @model_validator(mode="after")
     def _leaves_training_data(self) -> Self:
@@ -124,9 +130,9 @@ class Split(Section):
 class Quarantine(Section):
     """How many samples may be set aside before the finished job exits with 3."""
 
-    max_share: Annotated[Share, INCIDENTAL] = Field(0.5, description="largest share of the inputs")
+    max_share: Annotated[Share, INCIDENTAL] = Field(default=0.5, description="largest share of the inputs")
     max_count: Annotated[int | None, INCIDENTAL] = Field(
-        None, ge=0, description="largest number; null: the share alone decides"
+        default=None, ge=0, description="largest number; null: the share alone decides"
     )
 
 
@@ -159,19 +165,21 @@ class IngestJob(_Job):
     source: Source = Field(description="where the raw data comes from")
     output: Annotated[OutputPlace, INCIDENTAL] = Field(description="the dataset, made or added to")
     stages: Annotated[tuple[Stage, ...], BeforeValidator(parse_sequence)] = Field(
-        (), description="filters, cuts and transforms, in order"
+        default=(), description="filters, cuts and transforms, in order"
     )
     shards: Shards = Field(default_factory=Shards, description="how samples are laid into tar files")
-    seed: int = Field(0, ge=0, lt=2**63, description="of the order of samples, of splits, of synth")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="of the order of samples, of splits, of synth")
     split: Split = Field(default_factory=Split, description="shares held out; the rest is for training")
     dedup: Literal["none", "exact"] = Field(
-        "none", description="exact: of objects with the same content only the first is kept"
+        default="none", description="exact: of objects with the same content only the first is kept"
     )
     decode: bool = Field(
-        True, description="decode every sample once: proof that it opens, quality and fingerprint"
+        default=True, description="decode every sample once: proof that it opens, quality and fingerprint"
     )
     quarantine: Quarantine = Field(default_factory=Quarantine, description="how much may be set aside")
-    workers: Annotated[Count | None, INCIDENTAL] = Field(None, description="processes; null: every core")
+    workers: Annotated[Count | None, INCIDENTAL] = Field(
+        default=None, description="processes; null: every core"
+    )
 
     @model_validator(mode="after")
     def _quality_needs_decode(self) -> Self:
@@ -191,8 +199,8 @@ class Model(Section):
 class Validation(Section):
     """Held-out measurement during training; skipped, and said so, when the split is empty."""
 
-    split: Literal["train", "val", "test"] = Field("val", description="split measured on")
-    every: Count | None = Field(None, description="steps between measurements; null: at the end only")
+    split: Literal["train", "val", "test"] = Field(default="val", description="split measured on")
+    every: Count | None = Field(default=None, description="steps between measurements; null: at the end only")
 
 
 class TrainJob(_Job):
@@ -204,29 +212,37 @@ class TrainJob(_Job):
     model: Model = Field(description="what is trained")
     steps: Count = Field(description="optimiser steps in all")
     output: Annotated[OutputPlace, INCIDENTAL] = Field(description="the run: checkpoints, log, resolved job")
-    batch_size: Count = Field(16, description="samples of one optimiser step, over all workers")
-    learning_rate: float = Field(3e-4, gt=0, description="after the warm-up")
-    weight_decay: float = Field(0.05, ge=0, description="decoupled (AdamW)")
-    warmup_steps: int | None = Field(None, ge=0, description="linear from 0; null: a twentieth of steps")
-    gradient_clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null: none")
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the forward and backward pass")
-    seed: int = Field(0, ge=0, lt=2**63, description="of weights, order and augmentation")
+    batch_size: Count = Field(default=16, description="samples of one optimiser step, over all workers")
+    learning_rate: float = Field(default=3e-4, gt=0, description="after the warm-up")
+    weight_decay: float = Field(default=0.05, ge=0, description="decoupled (AdamW)")
+    warmup_steps: int | None = Field(
+        default=None, ge=0, description="linear from 0; null: a twentieth of steps"
+    )
+    gradient_clip: float | None = Field(
+        default=1.0, gt=0, description="largest norm of the gradient; null: none"
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        default="fp32", description="of the forward and backward pass"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="of weights, order and augmentation")
     target: str | None = Field(
-        None, min_length=1, description="field or metadata a regression learns; null: the modality's own"
+        default=None,
+        min_length=1,
+        description="field or metadata a regression learns; null: the modality's own",
     )
     data: Options = Field(
         default_factory=dict, description="options of the modality's prepare: size, frames, num_points, ..."
     )
     validation: Validation = Field(default_factory=Validation, description="held-out measurement")
     checkpoint_every: Annotated[Count | None, INCIDENTAL] = Field(
-        500, description="steps between checkpoints; null: at the end only"
+        default=500, description="steps between checkpoints; null: at the end only"
     )
     resume: Annotated[bool, INCIDENTAL] = Field(
-        True, description="go on from the newest good checkpoint in output, if there is one"
+        default=True, description="go on from the newest good checkpoint in output, if there is one"
     )
-    workers: Annotated[Count, INCIDENTAL] = Field(1, description="training processes")
+    workers: Annotated[Count, INCIDENTAL] = Field(default=1, description="training processes")
     loader_workers: Annotated[int, INCIDENTAL] = Field(
-        1, ge=0, description="threads that read and decode, for each training process; 0: none"
+        default=1, ge=0, description="threads that read and decode, for each training process; 0: none"
     )
 
     @property
@@ -251,9 +267,11 @@ class InferJob(_Job):
     dataset: Annotated[Place, INCIDENTAL] = Field(description="what an ingest job wrote")
     checkpoint: Annotated[Place, INCIDENTAL] = Field(description="what a train job wrote")
     output: Annotated[OutputPlace, INCIDENTAL] = Field(description="the predictions, made or added to")
-    batch_size: Annotated[Count, INCIDENTAL] = Field(32, description="samples of one forward pass")
-    split: Literal["train", "val", "test"] | None = Field(None, description="only this split; null: all")
-    workers: Annotated[Count, INCIDENTAL] = Field(1, description="copies of the model")
+    batch_size: Annotated[Count, INCIDENTAL] = Field(default=32, description="samples of one forward pass")
+    split: Literal["train", "val", "test"] | None = Field(
+        default=None, description="only this split; null: all"
+    )
+    workers: Annotated[Count, INCIDENTAL] = Field(default=1, description="copies of the model")
 
 
 Job = IngestJob | TrainJob | InferJob
