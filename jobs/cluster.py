@@ -1,0 +1,71 @@
+"""Ray, where the job runs: the cluster that RAY_ADDRESS names, or this machine."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+EXCLUDES = (".git", ".venv", "tests", "docs", "demo", "infra", "**/__pycache__", ".*_cache")
+ENVIRONMENT = {
+    "WDS_SECURE": "1",  # read when webdataset is imported: without it a tar can run code
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # the job draws its own
+}
+
+
+@contextmanager
+def cluster(workers: int | None = None) -> Iterator[None]:
+    """Connect to Ray for the time of a job. `workers` bounds the cores of a local Ray.
+
+    A Ray that is already connected is used as it is and left running, so that several jobs can share one.
+    """
+    os.environ.update(ENVIRONMENT)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    remote = os.environ.get("RAY_ADDRESS")
+    environment: dict[str, object] = {"env_vars": ENVIRONMENT}
+    if remote:
+        environment |= {"working_dir": str(ROOT), "excludes": list(EXCLUDES)}
+    else:
+        environment["env_vars"] = {**ENVIRONMENT, "PYTHONPATH": _python_path()}
+    try:
+        ray.init(
+            address=remote,
+            num_cpus=None if remote else workers,
+            include_dashboard=None if remote else False,
+            runtime_env=environment,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+            configure_logging=True,
+        )
+    except (ConnectionError, RuntimeError, OSError) as e:
+        raise ClusterDown(f"no Ray at {remote or 'this machine'}: {e}") from e
+    _quiet()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+class ClusterDown(RuntimeError):
+    """The cluster cannot be reached, or it went away."""
+
+
+def _python_path() -> str:
+    """Our tree first, so that no `models` or `jobs` of another package is found on the workers."""
+    given = os.environ.get("PYTHONPATH", "")
+    return f"{ROOT}{os.pathsep}{given}" if given else str(ROOT)
+
+
+def _quiet() -> None:
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)

@@ -1,0 +1,58 @@
+"""Run an ingest job: raw objects to one more snapshot of a dataset."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from jobs.cluster import cluster
+from jobs.config.schema import IngestJob
+from jobs.progress import Progress
+
+SETTINGS = ("stages", "decode", "dedup", "seed", "split", "shards")  # what decides the bytes, with the inputs
+
+
+def run(job: IngestJob) -> int:
+    """Exit code: 0, or 3 when more was quarantined than the job allows."""
+    outcome = ingest_dataset(job)
+    books, manifest = outcome.books, outcome.manifest
+    if not outcome.added:
+        print(f"{job.output}: nothing new; snapshot {manifest.number} has {manifest.samples} samples")
+        return 0
+    print(
+        f"{job.output}: snapshot {manifest.number}, {manifest.samples} samples in {len(manifest.shards)} shards, "
+        f"{manifest.size:,} bytes, digest {manifest.digest[:16]}\n"
+        f"  inputs {books.inputs} = written {books.written} + quarantined {books.quarantined} "
+        f"+ duplicates {books.duplicates} + filtered {books.filtered}"
+    )
+    if books.quarantined:
+        print(f"  reasons: rayloom stats {job.output}; the samples lie in {job.output}/quarantine")
+    limit = job.quarantine
+    share = books.quarantined / books.inputs if books.inputs else 0.0
+    if share > limit.max_share or (limit.max_count is not None and books.quarantined > limit.max_count):
+        allowed = limit.max_share if limit.max_count is None else f"{limit.max_share}, or {limit.max_count}"
+        print(
+            f"{job.output}: {books.quarantined} of {books.inputs} inputs are quarantined, more than "
+            f"the job allows (quarantine.max_share {allowed})",
+            file=sys.stderr,
+        )
+        return 3
+    return 0
+
+
+def ingest_dataset(job: IngestJob) -> Any:
+    """Run the job's graph and return its pipelines.graphs.ingest.Outcome."""
+    resolved = job.resolved()
+    settings = {name: resolved[name] for name in SETTINGS}
+    source = SimpleNamespace(**resolved["source"], seed=job.seed)
+    local = None if "://" in job.output else Path(job.output) / "runs" / "progress.jsonl"
+    progress = Progress(f"ingest {job.modality}", local)
+    with cluster(job.workers):
+        from pipelines.graphs.ingest import ingest
+
+        try:
+            return ingest(
+                source, job.output, modality=job.modality, settings=settings, job=resolved, report=progress
+            )
+        finally:
+            progress.close()

@@ -1,0 +1,208 @@
+"""Survey, plan, pack, commit: raw objects to one more snapshot of a dataset, as Ray Data graphs over units."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import blake3
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+import modalities
+from pipelines.jsontext import digest
+from pipelines.shards import manifest as manifests
+from pipelines.shards.dataset import Dataset
+from pipelines.shards.manifest import Books, Conflict, Manifest
+from pipelines.shards.pack import Done, pack_unit, read_done, write_plan
+from pipelines.shards.plan import SURVEY, Plan, make_plan
+from pipelines.shards.storage import Storage, open_storage
+from pipelines.sources import Entry, list_source
+from pipelines.stages.process import check_stages
+from pipelines.stages.survey import survey_entries
+
+CHUNK = 256  # entries one survey task looks at
+LISTING = pa.schema([("id", pa.int64()), ("entry", pa.string())])
+Report = Callable[[str, int, int], None]  # phase, units done, units in all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A committed snapshot, and the books of this run alone; `added` is False when there was nothing to do."""
+
+    manifest: Manifest
+    books: Books
+    added: bool
+
+
+def ingest(
+    source: Any, output: str, *, modality: str, settings: Mapping[str, Any], job: Mapping[str, Any],
+    report: Report = lambda *_: None,
+) -> Outcome:  # fmt: skip
+    """Bring what is new in `source` into the dataset at `output`. Interrupted, it goes on where it was.
+
+    `settings` decide the bytes: stages, decode, dedup, seed, split {val, test}, shards {max_bytes,
+    max_samples, shuffle}. Raises Conflict when the dataset was built with others, or by somebody else
+    at the same time. Source: the protocol that pipelines.sources.list_source takes.
+    """
+    kind = modalities.get(modality)
+    check_stages(settings["stages"], kind)
+    storage = open_storage(output)
+    parent = manifests.load(storage) if manifests.latest(storage) is not None else None
+    settings_digest = digest([modality, settings])
+    if parent and (parent.modality, parent.settings) != (modality, settings_digest):
+        raise Conflict(
+            f"{output} holds a {parent.modality} dataset built with other settings "
+            f"({_differences(parent.job, job)}); give this one an output of its own"
+        )
+    known = Dataset(storage, parent) if parent else None
+    survey_id, chunks = _list(storage, source, kind, settings_digest, known)
+    if known and not chunks:
+        return Outcome(manifest=known.manifest, books=Books(), added=False)
+    survey = _survey(storage, survey_id, chunks, modality, settings, report)
+    plan = _plan(survey, known, settings, kind.patterns)
+    if known and not plan.samples.num_rows and not plan.dropped.num_rows:
+        return Outcome(manifest=known.manifest, books=Books(), added=False)
+    name = write_plan(storage, plan, modality)
+    done = _pack(storage, name, plan.units, report)
+    books = _books(plan, done)
+    manifest = Manifest(
+        number=parent.number + 1 if parent else 0,
+        parent=parent.digest if parent else None,
+        modality=modality,
+        settings=settings_digest,
+        plans=[*(parent.plans if parent else ()), f"{survey_id}/{name}"],
+        classes=plan.classes,
+        books=books + parent.books if parent else books,
+        shards=[*(parent.shards if parent else ()), *(d.shard for d in done if d.shard)],
+        job=job,
+    )
+    manifests.commit(storage, manifest)
+    return Outcome(manifest=manifest, books=books, added=True)
+
+
+def _list(
+    storage: Storage, source: Any, kind: modalities.Modality, settings: str, known: Dataset | None
+) -> tuple[str, int]:
+    """Write down what the source holds and the parent snapshot has not seen, in chunks."""
+    seen = known.listed() if known else frozenset()
+    new = ((id_, e) for e in list_source(source, kind) if (id_ := _entry_id(e)) not in seen)
+    hasher = blake3.blake3(settings.encode())
+    with tempfile.TemporaryDirectory(prefix="rayloom-") as folder:
+        chunks = 0
+        while chunk := list(islice(new, CHUNK)):
+            ids, entries = zip(*chunk, strict=True)
+            columns = {"id": ids, "entry": [entry.to_json() for entry in entries]}
+            pq.write_table(
+                pa.table(columns, schema=LISTING), Path(folder, f"{chunks:06}"), compression="zstd"
+            )
+            hasher.update(b"".join(id_.to_bytes(8, "little", signed=True) for id_ in ids))
+            chunks += 1
+        survey_id = hasher.hexdigest()[:32]
+        for i in range(chunks):
+            storage.put(f"runs/{survey_id}/listing/{i:06}.parquet", Path(folder, f"{i:06}"))
+    return survey_id, chunks
+
+
+def _entry_id(entry: Entry) -> int:
+    """64 bits of everything the listing says: a touched file gets another, and is looked at again."""
+    return int.from_bytes(blake3.blake3(entry.to_json().encode()).digest(8), "little", signed=True)
+
+
+def _survey(
+    storage: Storage, survey_id: str, chunks: int, modality: str, settings: Mapping[str, Any], report: Report
+) -> pa.Table:
+    url, stages, decode = storage.url, settings["stages"], settings["decode"]
+
+    def look(row: dict[str, Any]) -> dict[str, Any]:
+        store, i = open_storage(url), row["id"]
+        if store.size(key := f"runs/{survey_id}/survey/{i:06}.parquet") is None:
+            listing = pq.read_table(BytesIO(store.get(f"runs/{survey_id}/listing/{i:06}.parquet")))
+            entries = [Entry.from_json(text) for text in listing["entry"].to_pylist()]
+            rows = survey_entries(entries, modalities.get(modality), stages, decode=decode)
+            pq.write_table(pa.Table.from_pylist(rows, schema=SURVEY), out := BytesIO(), compression="zstd")
+            store.put(key, out.getvalue())
+        return {"id": i}
+
+    for _ in _run(look, chunks, "survey", report):
+        pass
+    keys = [f"runs/{survey_id}/survey/{i:06}.parquet" for i in range(chunks)]
+    tables = [pq.read_table(BytesIO(storage.get(key)), schema=SURVEY) for key in keys]
+    return pa.concat_tables(tables) if tables else SURVEY.empty_table()
+
+
+def _plan(
+    survey: pa.Table, known: Dataset | None, settings: Mapping[str, Any], patterns: tuple[str, ...]
+) -> Plan:
+    if known is None:
+        return make_plan(survey, settings=settings, patterns=patterns)
+    index = known.table(["key", "content", "source"])
+    contents = dict(zip(index["source"].to_pylist(), index["content"].to_pylist(), strict=True))
+    rows = survey.to_pylist()
+    fresh = [row for row in rows if contents.get(row["name"]) != row["content"] or row["content"] is None]
+    for row in fresh:
+        if row["status"] == "ok" and row["name"] in contents:
+            row |= {
+                "status": "quarantined",
+                "reason": "changed",
+                "detail": "a snapshot holds this name with other bytes; rename it, or build a new dataset",
+            }
+    return make_plan(
+        pa.Table.from_pylist(fresh, schema=SURVEY),
+        settings=settings,
+        patterns=patterns,
+        taken_keys=frozenset(index["key"].to_pylist()),
+        known_contents=frozenset(index["content"].to_pylist()),
+        known_classes=known.manifest.classes,
+    )
+
+
+def _pack(storage: Storage, plan: str, units: int, report: Report) -> list[Done]:
+    url = storage.url
+
+    def pack(row: dict[str, Any]) -> dict[str, Any]:
+        pack_unit(open_storage(url), plan, row["id"])
+        return row
+
+    for _ in _run(pack, units, "pack", report):
+        pass
+    done = [read_done(storage, plan, unit) for unit in range(units)]
+    if missing := [unit for unit, mark in enumerate(done) if mark is None]:
+        raise RuntimeError(f"units {missing} of plan {plan} ended without their mark")
+    return [mark for mark in done if mark is not None]
+
+
+def _run(
+    task: Callable[[dict[str, Any]], dict[str, Any]], units: int, phase: str, report: Report
+) -> Iterator[int]:
+    """Run `task` once for every unit on the cluster. A worker that dies is replaced; tasks are idempotent."""
+    if units == 0:
+        return
+    report(phase, 0, units)
+    rows = ray.data.range(units, override_num_blocks=units).map(task, num_cpus=1)
+    for count, row in enumerate(rows.iter_rows(prefetch_batches=0), 1):
+        report(phase, count, units)
+        yield row["id"]
+
+
+def _books(plan: Plan, done: list[Done]) -> Books:
+    statuses = plan.dropped["status"].to_pylist()
+    counts = {
+        name: statuses.count(name) + sum(d.counts.get(name, 0) for d in done)
+        for name in ("quarantined", "filtered")
+    }
+    return Books(
+        inputs=plan.samples.num_rows + plan.dropped.num_rows,
+        written=sum(d.counts["written"] for d in done),
+        duplicates=statuses.count("duplicate"),
+        **counts,
+    )
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    names = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k) and k not in ("source", "output")]
+    return ", ".join(names) or "an earlier version"
