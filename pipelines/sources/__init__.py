@@ -1,1 +1,7 @@
-"""List and open raw objects: files, object stores, tables of URIs, WebDataset tars, synthesis."""
+"""Raw objects where they lie: list them with `list_source`, read one with `open_entry`."""
+
+from pipelines.sources.entry import Entry, Part
+from pipelines.sources.listing import Source, list_source
+from pipelines.sources.opening import open_entry
+
+__all__ = ["Entry", "Part", "Source", "list_source", "open_entry"]

@@ -1,0 +1,90 @@
+"""One raw object of a source, listed but not opened, and the places its bytes lie."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+UNKNOWN_SIZE = -1  # a URL in a table: asking every server first would cost a round trip a row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Bytes somewhere: a whole object, or a range of one (a member of a tar).
+
+    `uri` is an absolute local path, a URL, `synth:<modality>:<seed>`, or "" where there is nothing to read.
+    `version` (etag, or mtime in ns) notices changes cheaply; it never enters a content digest.
+    """
+
+    uri: str
+    size: int
+    offset: int = 0
+    ranged: bool = False
+    version: str = ""
+
+    def to_list(self) -> list[Any]:
+        """As JSON, without the trailing defaults."""
+        if self.ranged:
+            return [self.uri, self.size, self.version, self.offset]
+        return [self.uri, self.size, self.version] if self.version else [self.uri, self.size]
+
+    @classmethod
+    def from_list(cls, values: list[Any]) -> "Part":
+        uri, size, version, offset = (*values, *("", None)[len(values) - 2 :])
+        return cls(uri=uri, size=size, version=version, offset=offset or 0, ranged=offset is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One raw object. Small and JSON-able, so that millions stream through Parquet.
+
+    name: unique in its source, relative to the root, forward slashes, NFC. A folder object ends in "/"; a
+        sample of a tar is `<tar>/<key>.<ext>`.
+    content: the primary file (size 0 for a folder object).
+    companions: names relative to the object's own folder, as in `Raw.companions`.
+    sidecars: extension -> part, what rides along: cls, txt, json, seg.png; in a tar every other member.
+    label, caption: from a folder name or a table column. A `cls` sidecar is read when the entry is opened.
+    group: the scene; entries of one group must share a split.
+    refusal: (reason, detail) of an object that must not be opened; `open_entry` raises it as BadSample.
+    """
+
+    name: str
+    content: Part
+    companions: Mapping[str, Part] = field(default_factory=dict)
+    sidecars: Mapping[str, Part] = field(default_factory=dict)
+    label: str | None = None
+    caption: str | None = None
+    group: str = ""
+    refusal: tuple[str, str] | None = None
+
+    def to_json(self) -> str:
+        """One compact line, the same for equal entries."""
+        record: dict[str, Any] = {"name": self.name, "content": self.content.to_list(), "group": self.group}
+        for what in ("companions", "sidecars"):
+            if parts := getattr(self, what):
+                record[what] = {name: part.to_list() for name, part in parts.items()}
+        for what in ("label", "caption", "refusal"):
+            if (value := getattr(self, what)) is not None:
+                record[what] = value
+        return json.dumps(record, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, line: str) -> "Entry":
+        record = json.loads(line)
+        record["content"] = Part.from_list(record["content"])
+        for what in ("companions", "sidecars"):
+            record[what] = {name: Part.from_list(part) for name, part in record.get(what, {}).items()}
+        if "refusal" in record:
+            record["refusal"] = tuple(record["refusal"])
+        return cls(**record)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of everything that belongs to it, as far as known before opening."""
+        parts = (self.content, *self.companions.values(), *self.sidecars.values())
+        return sum(max(part.size, 0) for part in parts)
+
+
+def refused(name: str, reason: str, detail: str, *, uri: str = "", size: int = 0) -> Entry:
+    """An object that is counted and never opened."""
+    return Entry(name=name, content=Part(uri=uri, size=size), group=name, refusal=(reason, detail))

@@ -1,0 +1,186 @@
+"""A folder, walked in the order of its names, one folder in memory at a time."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from modalities.base import Modality
+from pipelines.sources.entry import Entry, Part, refused
+from pipelines.sources.matching import (
+    claim,
+    companion_globs,
+    compile_glob,
+    find_pattern,
+    find_sidecars,
+    is_hidden,
+    is_ignored,
+    stem_of,
+)
+from pipelines.sources.stores import Node, Store, make_unique
+
+MAX_DEPTH = 64
+COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.lz4")
+Expand = Callable[[Node, str], Iterator[Entry]]
+
+
+def part_of(node: Node) -> Part:
+    return Part(uri=node.uri, size=node.size, version=node.version)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """A root on a store, and what counts as an object below it.
+
+    glob: relative to the root; None lists everything but the few names nobody means as data.
+    expand: lists a tar in place, given its node and its name in the source.
+    """
+
+    store: Store
+    root: str
+    modality: Modality
+    expand: Expand
+    glob: str | None = None
+    only: str | None = None  # the one name in the root that is listed: a source that is a single file
+    _claimed: set[str] = field(default_factory=set)  # names in folders below that belong to an object above
+
+    def walk(self) -> Iterator[Entry]:
+        """Entries sorted by name."""
+        yield from self._walk(self.root, "", 0)
+
+    def list_only(self) -> Iterator[Entry]:
+        """The objects of the root itself, folders below not entered."""
+        nodes = make_unique([node for node in self.store.scan(self.root) if not is_hidden(node.name)])
+        files = {node.name: node for node in nodes if not node.is_folder}
+        folders = {node.name: node for node in nodes if node.is_folder}
+        return self._objects(files, folders, "")
+
+    def root_has_objects(self) -> bool:
+        """Whether an object lies in the root itself, not in a folder below."""
+        return any(not self._is_tar(entry) for entry in self.list_only())
+
+    def _walk(self, folder: str, prefix: str, depth: int) -> Iterator[Entry]:
+        try:
+            nodes = make_unique([node for node in self.store.scan(folder) if not is_hidden(node.name)])
+        except OSError as error:
+            yield refused(prefix, "unreadable", f"the folder cannot be listed: {error}", uri=folder)
+            return
+        files = {n.name: n for n in nodes if not n.is_folder and prefix + n.name not in self._claimed}
+        folders = {n.name: n for n in nodes if n.is_folder}
+        entries: dict[str, Node | Entry] = {
+            entry.name: entry for entry in self._objects(files, folders, prefix)
+        }
+        whole = {name for name in folders if f"{prefix}{name}/" in entries}
+        entries |= {f"{prefix}{name}/": node for name, node in folders.items() if name not in whole}
+        for name, entry in sorted(entries.items(), key=lambda item: _order(*item)):
+            if isinstance(entry, Entry):
+                if entry.refusal is None and self._is_tar(entry):
+                    yield from self.expand(files[name.removeprefix(prefix)], name)
+                else:
+                    yield entry
+            elif depth < MAX_DEPTH:
+                yield from self._walk(entry.uri, name, depth + 1)
+            else:
+                yield refused(name, "unsafe", f"deeper than {MAX_DEPTH} folders", uri=entry.uri)
+
+    def _objects(self, files: dict[str, Node], folders: dict[str, Node], prefix: str) -> Iterator[Entry]:
+        wanted = [name for name in files if self._is_wanted(prefix + name)]
+        objects = claim(files, [n for n in wanted if files[n].refusal is None], self.modality)
+        taken = set[str]().union(*objects.values())
+        patterns = {name: find_pattern(name, self.modality) for name in wanted}
+        stems = {name: stem_of(name, patterns[name]) for name in objects}
+        for name in folders:
+            if find_pattern(name + "/", self.modality) and self._is_wanted(f"{prefix}{name}/"):
+                stems[name + "/"] = stem_of(name, find_pattern(name + "/", self.modality))
+        sidecars = find_sidecars([name for name in files if name not in taken], stems)
+        riders = {file for beside in sidecars.values() for file in beside.values()}
+        for name, stem in stems.items():
+            if name in riders:
+                continue
+            beside = {e: part_of(files[f]) for e, f in sidecars.get(name, {}).items()}
+            if name.endswith("/"):
+                yield self._whole_folder(folders[name[:-1]], prefix + name, stem, beside)
+                continue
+            companions = {other: part_of(files[other]) for other in sorted(objects[name])}
+            companions |= self._companions_below(name, patterns[name], folders, prefix)
+            yield Entry(
+                name=prefix + name,
+                content=part_of(files[name]),
+                companions=companions,
+                sidecars=beside,
+                group=_group(prefix, stem, patterns[name]),
+            )
+        for name in wanted:
+            node = files[name]
+            if name in stems or name in taken or name in riders or (self.glob is None and is_ignored(name)):
+                continue
+            entry = Entry(name=prefix + name, content=part_of(node), group=prefix + stem_of(name, None))
+            if node.refusal is not None:
+                yield refused(prefix + name, *node.refusal, uri=node.uri)
+            elif name.lower().endswith(COMPRESSED):
+                yield refused(entry.name, "unsupported", COMPRESSED_HELP, uri=node.uri, size=node.size)
+            else:
+                yield entry
+
+    def _is_wanted(self, name: str) -> bool:
+        if self.only is not None:
+            return name == self.only
+        return self.glob is None or compile_glob(self.glob).fullmatch(name.rstrip("/")) is not None
+
+    def _is_tar(self, entry: Entry) -> bool:
+        return entry.name.lower().endswith(".tar") and find_pattern(entry.name, self.modality) is None
+
+    def _whole_folder(self, node: Node, name: str, stem: str, sidecars: dict[str, Part]) -> Entry:
+        companions, refusal = {}, None
+        for inner, file in self._files_below(node.uri, ""):
+            refusal = refusal or (file.refusal and (file.refusal[0], f"{inner}: {file.refusal[1]}"))
+            companions[inner] = part_of(file)
+        return Entry(
+            name=name,
+            content=Part(uri=node.uri, size=0),
+            companions=companions,
+            sidecars=sidecars,
+            group=name.rpartition("/")[0].rpartition("/")[0] + "/" * ("/" in name[:-1]) + stem,
+            refusal=refusal,
+        )
+
+    def _files_below(self, folder: str, prefix: str, depth: int = 0) -> Iterator[tuple[str, Node]]:
+        for node in make_unique(self.store.scan(folder)):
+            if not node.is_folder:
+                yield prefix + node.name, node
+            elif depth < MAX_DEPTH:
+                yield from self._files_below(node.uri, f"{prefix}{node.name}/", depth + 1)
+
+    def _companions_below(
+        self, name: str, pattern: str | None, folders: dict[str, Node], prefix: str
+    ) -> dict[str, Part]:
+        """Companions in folders beside the object: globs with a "/", and "*", which is everything."""
+        globs = companion_globs(pattern, stem_of(name, pattern), self.modality) if pattern else []
+        found: dict[str, Part] = {}
+        for folder, node in sorted(folders.items()):
+            heads = [glob for glob in globs if fnmatchcase(folder.lower(), glob.partition("/")[0])]
+            if not any(glob == "*" or "/" in glob for glob in heads):
+                continue
+            for inner, file in self._files_below(node.uri, folder + "/"):
+                if file.refusal is None and any(fnmatchcase(inner.lower(), glob) for glob in heads):
+                    found[inner] = part_of(file)
+                    self._claimed.add(prefix + inner)
+        return found
+
+
+COMPRESSED_HELP = "a compressed archive has no random access; decompress it to .tar, or unpack it"
+
+
+def _order(name: str, entry: Node | Entry) -> str:
+    return name + "/" if isinstance(entry, Entry) and name.lower().endswith(".tar") else name
+
+
+def _group(prefix: str, stem: str, pattern: str | None) -> str:
+    """The folder for an object that is its folder ("lights.npy"), else the path without suffix."""
+    whole = pattern is not None and "*" not in pattern
+    return prefix.rstrip("/") if whole and prefix else prefix + stem
+
+
+def place_of(entry: Entry) -> str:
+    """Where an object lies, for labels: its name, or its folder's where the folder is the object."""
+    folder = entry.name.rstrip("/").rpartition("/")[0]
+    return folder if folder and entry.group == folder else entry.name

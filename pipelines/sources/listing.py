@@ -1,0 +1,142 @@
+"""From what a job calls its source to the entries in it."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Protocol
+
+from modalities.base import Modality
+from pipelines.sources.entry import Entry, Part
+from pipelines.sources.folder import COMPRESSED, COMPRESSED_HELP, Folder, place_of
+from pipelines.sources.matching import find_pattern
+from pipelines.sources.places import open_store, resolve, split_glob
+from pipelines.sources.stores import Node, Store
+from pipelines.sources.table import is_table, list_table
+from pipelines.sources.tar import list_tar
+
+LABELS = ("auto", "folder", "sidecar", "column", "none")
+
+
+class Source(Protocol):
+    """What a job says about its source; `seed` and `group_column` are read too where they are there."""
+
+    @property
+    def uri(self) -> str | None: ...
+    @property
+    def synth(self) -> int | None: ...
+    @property
+    def labels(self) -> str: ...
+    @property
+    def glob(self) -> str | None: ...
+    @property
+    def uri_column(self) -> str: ...
+    @property
+    def label_column(self) -> str: ...
+    @property
+    def caption_column(self) -> str: ...
+
+
+def list_source(source: Source, modality: Modality) -> Iterator[Entry]:
+    """Every object of a source, each exactly once, in an order that depends on the source alone.
+
+    Nothing is skipped in silence: what cannot be an object comes as an entry that `open_entry` refuses.
+
+    Raises:
+        ValueError: the source cannot be listed at all (scheme, options); the message says what to write.
+        FileNotFoundError: nothing is there.
+    """
+    if source.labels not in LABELS:
+        raise ValueError(f"labels must be one of {', '.join(LABELS)}, got {source.labels!r}")
+    if source.uri is None:
+        return _list_synth(source.synth or 0, getattr(source, "seed", 0), modality)
+    return _list_place(source, source.uri, modality)
+
+
+def _list_synth(count: int, seed: int, modality: Modality) -> Iterator[Entry]:
+    for i in range(count):
+        name = f"synth/{i:06d}"
+        yield Entry(name=name, content=Part(uri=f"synth:{modality.name}:{seed + i}", size=0), group=name)
+
+
+def _list_place(source: Source, uri: str, modality: Modality) -> Iterator[Entry]:
+    uri = resolve(uri)
+    root, glob = split_glob(uri)
+    if glob is not None and source.glob is not None:
+        raise ValueError(f"either a glob in uri ({uri}) or the option glob ({source.glob}), not both")
+    store = open_store(root, anonymous=getattr(source, "anonymous", False))
+    node = store.stat(root)
+    if node is None:
+        raise FileNotFoundError(f"nothing at {root}; a relative path starts at {os.getcwd()}")
+    if glob is None and not node.is_folder:
+        yield from _list_file(source, store, node, modality)
+        return
+
+    def walk() -> Folder:
+        return Folder(
+            store=store,
+            root=node.uri,
+            modality=modality,
+            glob=glob if glob is not None else source.glob,
+            expand=lambda tar, name: list_tar(store, tar, modality, name=name),
+        )
+
+    from_folder = source.labels == "folder" or (source.labels == "auto" and _folders_are_classes(walk))
+    for entry in walk().walk():
+        yield _label(entry, source.labels, from_folder=from_folder)
+
+
+def _list_file(source: Source, store: Store, node: Node, modality: Modality) -> Iterator[Entry]:
+    lower = node.name.lower()
+    if lower.endswith(COMPRESSED):
+        raise ValueError(f"{node.uri} is {COMPRESSED_HELP}")
+    if is_table(store, node, modality, source.uri_column):
+        yield from list_table(source, store, node)
+    elif lower.endswith(".tar") and find_pattern(lower, modality) is None:
+        for entry in list_tar(store, node, modality, name=node.name):
+            yield _label(entry, source.labels, from_folder=source.labels == "folder")
+    else:
+        yield from _list_one(source, store, node, modality)
+
+
+def _list_one(source: Source, store: Store, node: Node, modality: Modality) -> Iterator[Entry]:
+    """One object and what lies beside it."""
+    folder = re.sub(r"/[^/]*$", "", node.uri) or "/"
+    one = Folder(
+        store=store, root=folder, modality=modality, only=node.name, expand=lambda tar, name: iter(())
+    )
+    found = list(one.list_only()) if store.has_folders else []
+    if not found:
+        found = [Entry(name=node.name, content=Part(uri=node.uri, size=node.size, version=node.version))]
+        found = [replace(found[0], group=node.name.rpartition(".")[0] or node.name)]
+    for entry in found:
+        yield _label(entry, source.labels, from_folder=False)
+
+
+def _folders_are_classes(walk: "type[Folder] | object") -> bool:
+    """No object in the root, and at least two folders that hold some: then folders are taken for classes."""
+    folder: Folder = walk()  # type: ignore[operator]
+    if folder.root_has_objects():
+        return False
+    seen: set[str] = set()
+    for entry in folder.walk():
+        if entry.content.ranged or entry.refusal is not None:
+            continue
+        seen.add(_folder_of(entry))
+        if len(seen) > 1:
+            return "" not in seen
+    return False
+
+
+def _folder_of(entry: Entry) -> str:
+    return place_of(entry).rstrip("/").rpartition("/")[0].rpartition("/")[2]
+
+
+def _label(entry: Entry, labels: str, *, from_folder: bool) -> Entry:
+    """Settle where the label comes from, so that the one who opens the entry has one rule: cls, else label."""
+    has_cls = "cls" in entry.sidecars
+    if has_cls and labels not in ("auto", "sidecar"):
+        entry = replace(entry, sidecars={e: part for e, part in entry.sidecars.items() if e != "cls"})
+    if from_folder and not (has_cls and labels == "auto") and not (entry.content.ranged and labels == "auto"):
+        return replace(entry, label=_folder_of(entry) or None)
+    return entry

@@ -1,0 +1,119 @@
+"""Which files of a folder are objects, and which belong to another: a modality's patterns, applied."""
+
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+from modalities.base import Modality
+
+SIDECARS = ("cls", "txt", "json", "seg.png")  # files of an object's stem that ride along
+_IGNORED = ("readme*", "license*", "*.md", "*.license", "thumbs.db", "desktop.ini", "_success")
+_IGNORED_FOLDERS = ("__macosx",)
+
+
+def is_hidden(name: str) -> bool:
+    """Dot files and what archivers leave behind: never an object, whatever the modality or glob."""
+    return name.startswith(".") or name.lower() in _IGNORED_FOLDERS
+
+
+def is_ignored(name: str) -> bool:
+    """Files people put beside data. Everything else that matches nothing becomes an entry and is refused."""
+    return any(fnmatchcase(name.lower(), pattern) for pattern in _IGNORED)
+
+
+def suffix_of(pattern: str) -> str:
+    """ "*.pcd.bin" -> ".pcd.bin"; a whole name ("lights.npy") is its own suffix."""
+    return pattern.rpartition("*")[2].rstrip("/").lower()
+
+
+def find_pattern(filename: str, modality: Modality) -> str | None:
+    """The pattern a file name ("x.jpg") or folder name ("x.zarr/") matches; the longest suffix wins."""
+    lower = filename.lower()
+    hits = [pattern for pattern in modality.patterns if fnmatchcase(lower, pattern.lower())]
+    return max(hits, key=lambda pattern: ("*" not in pattern, len(suffix_of(pattern)), pattern), default=None)
+
+
+def stem_of(filename: str, pattern: str | None) -> str:
+    """The name without the suffix of its pattern; without the last extension where no pattern matched."""
+    filename = filename.rstrip("/")
+    if pattern is None or "*" not in pattern:
+        return filename.rpartition(".")[0] or filename
+    return filename[: len(filename) - len(suffix_of(pattern))] or filename
+
+
+def companion_globs(pattern: str, stem: str, modality: Modality) -> list[str]:
+    """Globs, lower case and relative to the object's folder, of the files that belong to it."""
+    escaped = re.sub(r"([*?\[])", r"[\1]", stem)
+    return [glob.replace("{stem}", escaped).lower() for glob in modality.companions.get(pattern, ())]
+
+
+def claim(names: Iterable[str], candidates: Iterable[str], modality: Modality) -> dict[str, set[str]]:
+    """Objects among the files `names` of one folder -> the files each has beside it as companions.
+
+    `candidates` are those that may be objects. Whole names ("lights.npy") choose first, then longer
+    suffixes, so that a file with a claim on the whole folder gets it; who has been claimed claims nothing.
+    """
+    names = sorted(names)
+    found = {name: pattern for name in candidates if (pattern := find_pattern(name, modality))}
+    claims: dict[str, set[str]] = {}
+    taken: set[str] = set()
+    for name in sorted(found, key=lambda n: ("*" in found[n], -len(suffix_of(found[n])), n)):
+        if name in taken:
+            continue
+        globs = companion_globs(found[name], stem_of(name, found[name]), modality)
+        claims[name] = {
+            other
+            for other in names
+            if other != name
+            and other not in claims
+            and any(fnmatchcase(other.lower(), glob) for glob in globs)
+        }
+        taken |= claims[name]
+    return claims
+
+
+def find_sidecars(names: Iterable[str], objects: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Objects (name -> stem) -> {extension: file}, from the files `names` of the same folder.
+
+    A file can be both ("a.seg.png" is also an image): it is a sidecar if an object of that stem is there.
+    """
+    lower = {name.lower(): name for name in sorted(names, reverse=True)}
+    both = {n for n, stem in objects.items() if any(n.lower() == f"{stem}.{e}".lower() for e in SIDECARS)}
+    sidecars: dict[str, dict[str, str]] = {}
+    taken: set[str] = set()
+    for name in sorted(objects, key=lambda n: (n in both, n)):
+        if name in taken:
+            continue
+        beside = {e: lower[f] for e in SIDECARS if (f := f"{objects[name]}.{e}".lower()) in lower}
+        sidecars[name] = {extension: file for extension, file in beside.items() if file != name}
+        taken |= {*sidecars[name].values()}
+    return sidecars
+
+
+@lru_cache(maxsize=64)
+def compile_glob(glob: str) -> re.Pattern[str]:
+    """A glob over whole relative paths: `*` and `?` stay inside one part, `**` spans any number of parts."""
+    out = []
+    parts = glob.strip("/").split("/")
+    for i, part in enumerate(parts):
+        last = i == len(parts) - 1
+        if part == "**":
+            out.append(".*" if last else "(?:[^/]+/)*")
+            continue
+        i = 0
+        while i < len(part):
+            end = part.find("]", i + 2)
+            if part[i] == "*":
+                out.append("[^/]*")
+            elif part[i] == "?":
+                out.append("[^/]")
+            elif part[i] == "[" and end > 0:
+                inside = part[i + 1 : end].replace("\\", r"\\")
+                out.append("[" + ("^" + inside[1:] if inside[0] == "!" else inside) + "]")
+                i = end
+            else:
+                out.append(re.escape(part[i]))
+            i += 1
+        out.append("" if last else "/")
+    return re.compile("".join(out), re.DOTALL)

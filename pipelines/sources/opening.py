@@ -1,0 +1,87 @@
+"""From an entry to the bytes a modality works on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import modalities
+from modalities.base import BadSample, Raw
+from pipelines.sources.entry import Entry, Part
+from pipelines.sources.places import open_store
+from pipelines.sources.samples import arrange
+from pipelines.sources.stores import local_path, open_regular
+
+IN_PLACE_BYTES = 32 * 2**20  # a whole local file above this is read where it lies
+MAX_BYTES = 2**30  # of one entry, held in memory
+
+
+def open_entry(
+    entry: Entry, *, max_bytes: int = MAX_BYTES, anonymous: bool = False
+) -> tuple[Raw, dict[str, bytes]]:
+    """The object, and the bytes of its sidecars by extension.
+
+    Raises:
+        BadSample: unreadable (gone, cut, refused by the storage), too-large (more than `max_bytes` to hold in
+            memory; local files above IN_PLACE_BYTES are not held), unsafe, truncated or whatever the listing
+            found.
+    """
+    if entry.refusal is not None:
+        raise BadSample(*entry.refusal)
+    if entry.content.uri.startswith("synth:"):
+        return _open_synth(entry)
+    reader = _Reader(max_bytes, anonymous=anonymous)
+    content: bytes | Path = b"" if entry.name.endswith("/") else reader.open(entry.content)
+    companions = {name: reader.open(part) for name, part in entry.companions.items()}
+    sidecars = {extension: reader.read(part) for extension, part in entry.sidecars.items()}
+    return Raw(name=entry.name, content=content, companions=companions), sidecars
+
+
+class _Reader:
+    """Reads the parts of one entry within one budget of memory."""
+
+    def __init__(self, max_bytes: int, *, anonymous: bool) -> None:
+        self.budget = self.max_bytes = max_bytes
+        self.anonymous = anonymous
+
+    def open(self, part: Part) -> bytes | Path:
+        local = part.uri.startswith(("/", "file:"))
+        if local and not part.ranged and part.size > IN_PLACE_BYTES:
+            with open_regular(part.uri):
+                return local_path(part.uri)
+        return self.read(part)
+
+    def read(self, part: Part) -> bytes:
+        if part.size > self.budget:
+            self._refuse(part, f"{part.size:,} bytes")
+        want = part.size if part.ranged else self.budget + 1  # one more than may come, to notice what grew
+        if part.size >= 0 and not part.ranged:
+            want = part.size + 1
+        try:
+            data = open_store(part.uri, anonymous=self.anonymous).read(part.uri, part.offset, want)
+        except BadSample:
+            raise
+        except (OSError, ValueError) as error:
+            raise BadSample("unreadable", f"{part.uri}: {error}") from error
+        if len(data) > self.budget:
+            self._refuse(part, f"more than {self.budget:,} bytes")
+        if part.size >= 0 and len(data) != part.size:
+            came = "more" if len(data) > part.size else f"{len(data):,}"
+            raise BadSample(
+                "unreadable", f"{part.uri}: listed with {part.size:,} bytes, {came} came; list it again"
+            )
+        self.budget -= len(data)
+        return data
+
+    def _refuse(self, part: Part, came: str) -> None:
+        raise BadSample(
+            "too-large", f"{part.uri}: {came}, and one entry may hold {self.max_bytes:,} in memory"
+        )
+
+
+def _open_synth(entry: Entry) -> tuple[Raw, dict[str, bytes]]:
+    _, name, seed = entry.content.uri.split(":")
+    modality = modalities.get(name)
+    files: Mapping[str, bytes] = modality.synth(int(seed))
+    sample = arrange(entry.name, files, modality)
+    companions = {inner: files[extension] for inner, extension in sample.companions.items()}
+    raw = Raw(name=sample.name, content=files[sample.primary], companions=companions)
+    return raw, {extension: files[extension] for extension in sample.sidecars}

@@ -1,0 +1,69 @@
+"""Which places a source may name, and the store behind each."""
+
+import os
+import re
+from urllib.parse import urlsplit
+
+from pipelines.sources.stores import LocalStore, Store
+
+OBJECT_STORES = ("memory", "s3", "gs", "gcs", "az", "abfs", "abfss")
+SCHEMES = ("file", "http", "https", *OBJECT_STORES)
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least, so that C:\\ is no scheme
+
+
+def scheme_of(uri: str) -> str:
+    """The scheme in lower case, "" for a local path. ValueError for schemes that are not read."""
+    found = _SCHEME.match(uri)
+    if "::" in uri:
+        raise ValueError(f"{uri!r}: chained URLs (::) are not read; name the file itself")
+    if found is None:
+        return ""
+    scheme = found[1].lower()
+    if scheme not in SCHEMES:
+        raise ValueError(
+            f"{uri!r}: the scheme {scheme}: is not read; use a path or {', '.join(SCHEMES)} "
+            "(a local path with a colon starts with ./)"
+        )
+    return scheme
+
+
+def resolve(uri: str) -> str:
+    """An absolute local path (links resolved), or the URL, checked against the schemes that are read."""
+    if "\0" in uri:
+        raise ValueError(f"{uri!r} has a NUL byte in it")
+    scheme = scheme_of(uri)
+    if scheme not in ("", "file"):
+        if scheme in ("http", "https") and urlsplit(uri).username is not None:
+            raise ValueError(f"{urlsplit(uri).hostname}: a URL must not carry a password")
+        return uri
+    if scheme == "file":
+        parts = urlsplit(uri)
+        if parts.netloc not in ("", "localhost"):
+            raise ValueError(f"{uri!r}: a file: URL has three slashes, file:///data/x.jpg")
+        uri = parts.path
+    return os.path.abspath(os.path.expanduser(uri))
+
+
+def split_glob(uri: str) -> tuple[str, str | None]:
+    """ "/data/*/x.jpg" -> ("/data", "*/x.jpg"); a path that is there as it stands is no glob."""
+    if uri.startswith(("http:", "https:")) or not re.search(r"[*?\[]", uri):
+        return uri, None
+    if "://" not in uri and os.path.lexists(uri):
+        return uri, None
+    parts = uri.split("/")
+    first = next(i for i, part in enumerate(parts) if re.search(r"[*?\[]", part))
+    return "/".join(parts[:first]) or "/", "/".join(parts[first:])
+
+
+def open_store(uri: str, *, anonymous: bool = False) -> Store:
+    """The store that reads `uri`, with what it may read below bound to `uri`."""
+    scheme = scheme_of(uri)
+    if scheme in ("", "file"):
+        return LocalStore(root=os.path.realpath(uri.removeprefix("file://")))
+    if scheme in ("http", "https"):
+        from pipelines.sources.web import WebStore
+
+        return WebStore()
+    from pipelines.sources.objects import ObjectStore
+
+    return ObjectStore(scheme, anonymous=anonymous)

@@ -1,0 +1,158 @@
+"""Where raw objects lie: local disks and fsspec file systems behind one small interface."""
+
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote, unquote_to_bytes
+
+from modalities.base import BadSample
+
+Read = Any  # (offset, size | None) -> bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One name in a folder. `name` is NFC and unique there; `uri` is what opens it."""
+
+    name: str
+    uri: str
+    is_folder: bool = False
+    size: int = 0
+    version: str = ""
+    refusal: tuple[str, str] | None = None
+
+
+class Store(Protocol):
+    """One kind of storage. Folders and objects are named by the URIs that its nodes carry."""
+
+    has_folders: bool
+
+    def stat(self, uri: str) -> Node | None:
+        """What is there, None if nothing. A trailing symlink of a path the user named is followed."""
+
+    def scan(self, folder: str) -> list[Node]:
+        """What is in a folder, in no order. OSError if it cannot be read."""
+
+    def read(self, uri: str, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`, fewer at the end of the object. OSError, BadSample."""
+
+
+def local_path(uri: str) -> Path:
+    """Of an absolute path, or of the `file:` URL that carries a name which is not UTF-8."""
+    return (
+        Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://"))))
+        if uri.startswith("file:")
+        else Path(uri)
+    )
+
+
+def local_uri(path: str) -> str:
+    """The path itself; a `file:` URL if its name is not UTF-8 and so cannot travel as text."""
+    return path if _is_text(path) else "file://" + quote(os.fsencode(path))
+
+
+def _is_text(name: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def clean_name(name: str) -> str:
+    """NFC; bytes that are not UTF-8 become `\\xNN`."""
+    if not _is_text(name):
+        name = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return unicodedata.normalize("NFC", name)
+
+
+def make_unique(nodes: list[Node]) -> list[Node]:
+    """Sorted by name as the full paths sort; a second node of one name (NFC and NFD twins) becomes `name~2`."""
+    taken: set[str] = set()
+    out = []
+    for node in sorted(nodes, key=lambda n: (n.name, n.uri)):
+        name, i = node.name, 1
+        while name in taken:
+            i += 1
+            stem, dot, suffix = node.name.partition(".")
+            name = f"{stem}~{i}{dot}{suffix}"
+        taken.add(name)
+        out.append(node if name == node.name else replace(node, name=name))
+    return out
+
+
+class LocalStore:
+    """A local disk. Reads regular files only, and follows no link that leaves `root`."""
+
+    has_folders = True
+
+    def __init__(self, root: str = "") -> None:
+        self.root = root
+
+    def stat(self, uri: str) -> Node | None:
+        path = os.path.realpath(local_path(uri))
+        try:
+            return self._node(os.path.basename(path), path, os.lstat(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def scan(self, folder: str) -> list[Node]:
+        with os.scandir(local_path(folder)) as found:
+            return [self._node(item.name, item.path, item.stat(follow_symlinks=False)) for item in found]
+
+    def read(self, uri: str, offset: int, size: int) -> bytes:
+        with open_regular(uri) as file:
+            return _pread(file, offset, size)
+
+    def _node(self, name: str, path: str, status: os.stat_result) -> Node:
+        refusal = None
+        if stat.S_ISLNK(status.st_mode):
+            target = os.path.realpath(path)
+            inside = self.root and (target + os.sep).startswith(self.root.rstrip(os.sep) + os.sep)
+            if not inside:
+                refusal = (
+                    "unsafe",
+                    f"a symbolic link that leads out of {self.root}; copy the file into the source",
+                )
+            elif os.path.isdir(target):
+                refusal = ("unsafe", "a symbolic link to a folder; its files are listed where they are")
+            elif os.path.exists(target):
+                path, status = target, os.lstat(target)
+            else:
+                refusal = ("unreadable", "a symbolic link to nothing")
+        is_folder = stat.S_ISDIR(status.st_mode)
+        if refusal is None and not is_folder and not stat.S_ISREG(status.st_mode):
+            refusal = ("unsafe", "not a regular file (a pipe, a socket or a device)")
+        return Node(
+            name=clean_name(name),
+            uri=local_uri(path),
+            is_folder=is_folder,
+            size=0 if is_folder or refusal else status.st_size,
+            version="" if is_folder or refusal else str(status.st_mtime_ns),
+            refusal=refusal,
+        )
+
+
+@contextmanager
+def open_regular(uri: str) -> Iterator[int]:
+    """A descriptor of a regular local file, opened so that neither a link nor a pipe can be slipped in."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(local_path(uri), flags)
+    except OSError as error:
+        raise BadSample("unreadable", f"{uri}: {error.strerror}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BadSample("unsafe", f"{uri} is not a regular file")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _pread(descriptor: int, offset: int, size: int) -> bytes:
+    chunks = []
+    while size > 0 and (chunk := os.pread(descriptor, min(size, 2**30), offset)):
+        chunks.append(chunk)
+        offset, size = offset + len(chunk), size - len(chunk)
+    return b"".join(chunks) if len(chunks) != 1 else chunks[0]
