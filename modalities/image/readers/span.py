@@ -1,0 +1,64 @@
+"""Random access to the bytes of one object, in memory or on disk, that notices its end."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from modalities.base import BadSample, Raw
+
+CHUNK = 1 << 20
+
+
+class Span:
+    """The bytes of an object. Reading past the end is BadSample("truncated"), never a short answer."""
+
+    def __init__(self, size: int, *, data: bytes | None = None, file: BinaryIO | None = None) -> None:
+        self.size, self._data, self._file = size, data, file
+
+    def at(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes from `offset`."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise BadSample("truncated", f"wants bytes {offset}..{offset + length} of a file of {self.size}")
+        if self._data is not None:
+            return self._data[offset : offset + length]
+        assert self._file is not None
+        self._file.seek(offset)
+        got = self._file.read(length)
+        if len(got) != length:
+            raise BadSample("truncated", f"file ended at {offset + len(got)}, it had {self.size}")
+        return got
+
+    def uint(self, offset: int, length: int, order: str = "big") -> int:
+        """Unsigned integer of `length` bytes; order is "big" or "little"."""
+        return int.from_bytes(self.at(offset, length), "little" if order == "little" else "big")
+
+    def holds(self, mark: bytes, start: int) -> bool:
+        """Whether `mark` occurs at or after `start`; looks from the end, where end marks are."""
+        if self._data is not None:
+            return self._data.rfind(mark, start) >= 0
+        stop = self.size
+        while stop > start:
+            begin = max(start, stop - CHUNK)
+            if mark in self.at(begin, min(stop + len(mark) - 1, self.size) - begin):
+                return True
+            stop = begin
+        return False
+
+    def count(self, mark: bytes, start: int) -> int:
+        """How often a two-byte `mark` that cannot overlap itself occurs at or after `start`."""
+        if self._data is not None:
+            return self._data.count(mark, start)
+        total = 0
+        for begin in range(start, self.size, CHUNK):
+            total += self.at(begin, min(CHUNK + len(mark) - 1, self.size - begin)).count(mark)
+        return total
+
+
+@contextmanager
+def span_of(raw: Raw) -> Iterator[Span]:
+    """Open `raw` for random access; nothing is copied."""
+    if isinstance(raw.content, bytes):
+        yield Span(len(raw.content), data=raw.content)
+    else:
+        with raw.open() as file:
+            yield Span(raw.size, file=file)
