@@ -1,0 +1,55 @@
+"""64 bits that stay put when points are reordered, jittered, thinned, moved or scaled."""
+
+import numpy as np
+
+from modalities.base import Arrays
+from modalities.pointcloud.schema import finite
+
+_CELLS = 12  # a side
+_REACH = 3.0  # in standard deviations from the centre; what lies farther counts to the border
+
+
+def fingerprint(arrays: Arrays) -> int:
+    """Signs of 64 fixed projections of a smooth occupancy grid; 0 for a cloud without finite points.
+
+    The grid is centred and scaled by the spread in all axes, so shape, not place or unit, counts; rotation does.
+    """
+    if not np.isfinite(arrays["points"]).all(axis=1).any():
+        return 0
+    points = finite({"points": arrays["points"]})["points"].astype(np.float64)
+    points = points[np.lexsort(points.T)]  # sums round alike in any order of the source
+    points -= points.mean(axis=0)
+    spread = float(np.sqrt((points**2).mean()))
+    grid = np.sqrt(_splat(points / spread if spread > 0 else points))
+    bits = (_projections() @ (grid - _expected())).reshape(64) > 0
+    return sum(1 << i for i, bit in enumerate(bits.tolist()) if bit)
+
+
+def _splat(points: np.ndarray) -> np.ndarray:
+    """Shares of the points on the grid (cells ** 3,), each spread over its eight nearest cells."""
+    place = np.clip((points / _REACH + 1) / 2, 0, 1) * (_CELLS - 1)
+    low = np.minimum(place.astype(np.int64), _CELLS - 2)
+    part = place - low
+    grid = np.zeros(_CELLS**3)
+    for corner in np.ndindex(2, 2, 2):
+        weight = np.prod(np.where(np.array(corner, bool), part, 1 - part), axis=1)
+        index = np.ravel_multi_index(tuple((low + corner).T), (_CELLS,) * 3)
+        grid += np.bincount(index, weight, _CELLS**3)
+    return grid / len(points)
+
+
+def _expected() -> np.ndarray:
+    """The grid of a round cloud: without it all fingerprints would share the bits that say "centred"."""
+    axis = (np.arange(_CELLS) / (_CELLS - 1) * 2 - 1) * _REACH
+    one = np.exp(-(axis**2) / 2)
+    one /= one.sum()
+    return np.sqrt(one[:, None, None] * one[None, :, None] * one[None, None, :]).reshape(-1)
+
+
+def _projections() -> np.ndarray:
+    """(64, cells ** 3), smooth: white noise would answer to the jitter of single cells."""
+    noise = np.random.Generator(np.random.PCG64(64)).standard_normal((64, _CELLS, _CELLS, _CELLS))
+    for axis in (1, 2, 3):
+        for _ in range(2):
+            noise = (np.roll(noise, 1, axis) + 2 * noise + np.roll(noise, -1, axis)) / 4
+    return noise.reshape(64, -1)

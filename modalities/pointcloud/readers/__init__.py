@@ -1,0 +1,1 @@
+"""One file format each: `inspect(raw)` checks the header in pure Python, `read(data)` makes arrays."""

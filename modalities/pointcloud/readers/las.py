@@ -1,0 +1,341 @@
+"""LAS 1.0 to 1.4, LAZ and COPC: header and records checked here, points read by laspy with lazrs.
+
+Source: ASPRS LAS 1.4 R15; LASzip VLR as in laszip's `laszip.hpp`; COPC 1.0.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modalities.base import BadSample, Meta, Raw
+from modalities.pointcloud.schema import MAX_POINTS, assemble, base_meta, check_size, layout
+
+CHUNK_POINTS = 500_000  # rows held at a time
+RECORD_BYTES = (20, 28, 26, 34, 57, 63, 30, 36, 38, 59, 67)  # by point format
+GEOKEY_RECORDS = {"directory": 34735, "doubles": 34736, "ascii": 34737}
+_WKT_RECORD = 2112
+_VARIABLE_CHUNKS = 0xFFFFFFFF
+_MAX_RECORDS = 4096  # VLRs and EVLRs; files have a handful
+_MAX_CRS_BYTES = 1 << 20
+_LASZIP_ITEMS = (0, 6, 7, 8, 9, 10, 11, 12, 13, 14)
+
+_LEGACY = ("intensity", "return_number", "number_of_returns", "scan_direction_flag", "edge_of_flight_line",
+           "classification", "synthetic", "key_point", "withheld", "scan_angle_rank", "user_data",
+           "point_source_id")  # fmt: skip
+_MODERN = ("intensity", "return_number", "number_of_returns", "synthetic", "key_point", "withheld", "overlap",
+           "scanner_channel", "scan_direction_flag", "edge_of_flight_line", "classification", "user_data",
+           "scan_angle", "point_source_id", "gps_time")  # fmt: skip
+_WAVE = (
+    "wavepacket_index",
+    "wavepacket_offset",
+    "wavepacket_size",
+    "return_point_wave_location",
+    "x_t",
+    "y_t",
+    "z_t",
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What this project needs of a LAS header and its records."""
+
+    version: tuple[int, int]
+    point_format: int
+    compressed: bool
+    num_points: int
+    record_bytes: int
+    points_at: int
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    bounds: list[list[float]] | None
+    global_encoding: int
+    records: dict[tuple[str, int], bytes]
+    is_copc: bool
+    extra_names: tuple[str, ...]
+
+    def dimensions(self) -> list[str]:
+        """Names of the standard dimensions, x y z and colours too."""
+        pf = self.point_format
+        names = ["x", "y", "z", *(_LEGACY if pf < 6 else _MODERN)]
+        names += ["gps_time"] if pf in (1, 3, 4, 5) else []
+        names += ["red", "green", "blue"] if pf in (2, 3, 5, 7, 8, 10) else []
+        names += ["nir"] if pf in (8, 10) else []
+        return names + (list(_WAVE) if pf in (4, 5, 9, 10) else [])
+
+    @property
+    def variable_chunks(self) -> bool:
+        record = self.records.get(("laszip encoded", 22204), b"")
+        return len(record) >= 16 and struct.unpack_from("<I", record, 12)[0] == _VARIABLE_CHUNKS
+
+
+def parse(raw: Raw) -> Header:
+    """Read and check the header, every record before and after the points, and the chunk table."""
+    head = raw.head(375)
+    if head[:4] != b"LASF":
+        raise BadSample("unknown-format", "a LAS file begins with LASF")
+    if len(head) < 227:
+        raise BadSample("truncated", f"a LAS header of {len(head)} bytes; it has at least 227")
+    version = (head[24], head[25])
+    if version[0] != 1 or version[1] > 4:
+        raise BadSample("unsupported", f"LAS {version[0]}.{version[1]}; there are 1.0 to 1.4")
+    header_bytes, points_at, num_records = struct.unpack_from("<HII", head, 94)
+    least = {3: 235, 4: 375}.get(version[1], 227)
+    if header_bytes < least or len(head) < least:
+        raise BadSample(
+            "corrupt", f"a LAS {version[0]}.{version[1]} header of {header_bytes} bytes, wanted {least}"
+        )
+    kind, record_bytes = struct.unpack_from("<BH", head, 104)
+    point_format, compressed = kind & 0x3F, kind >= 0x80
+    if point_format >= len(RECORD_BYTES):
+        raise BadSample("unsupported", f"point format {point_format}; there are 0 to {len(RECORD_BYTES) - 1}")
+    if record_bytes < RECORD_BYTES[point_format]:
+        raise BadSample("corrupt", f"records of {record_bytes} bytes are too short for format {point_format}")
+    modern = version[1] == 4
+    num_points = struct.unpack_from("<Q", head, 247)[0] if modern else struct.unpack_from("<I", head, 107)[0]
+    numbers = struct.unpack_from("<12d", head, 131)
+    scale, offset = numbers[:3], numbers[3:6]
+    if not all(map(math.isfinite, scale + offset)) or 0.0 in scale:
+        raise BadSample("corrupt", f"scale {scale} and offset {offset} make no coordinates")
+    if not num_points:
+        raise BadSample("empty", "the LAS header counts no points")
+    if not header_bytes <= points_at <= raw.size:
+        raise BadSample("truncated", f"points begin at byte {points_at:,} of {raw.size:,}")
+    records = _records(raw, header_bytes, points_at, num_records)
+    if modern:
+        evlrs_at, num_evlrs = struct.unpack_from("<QI", head, 235)
+        records = _extended(raw, evlrs_at, num_evlrs) | records if num_evlrs else records
+    # Bounds are stored max before min, axis by axis.
+    box = [list(numbers[7::2]), list(numbers[6::2])]
+    bounds = box if all(map(math.isfinite, numbers[6:])) else None
+    extra = records.get(("LASF_Spec", 4), b"")
+    extra_names = tuple(
+        extra[i + 4 : i + 36].split(b"\0")[0].decode("utf-8", "replace")
+        for i in range(0, len(extra) - 191, 192)
+    )
+    header = Header(
+        version, point_format, compressed, num_points, record_bytes, points_at, scale, offset, bounds,
+        struct.unpack_from("<H", head, 6)[0], records, ("copc", 1) in records, extra_names,
+    )  # fmt: skip
+    if compressed:
+        _check_laszip(raw, header)
+    elif points_at + num_points * record_bytes > raw.size:
+        have = (raw.size - points_at) // record_bytes
+        raise BadSample("truncated", f"the header counts {num_points:,} points, the file holds {have:,}")
+    return header
+
+
+def _records(raw: Raw, start: int, stop: int, number: int) -> dict[tuple[str, int], bytes]:
+    """Variable length records, all of which must lie before the points."""
+    found: dict[tuple[str, int], bytes] = {}
+    if number > _MAX_RECORDS or stop - start > 1 << 26:
+        raise BadSample("corrupt", f"{number:,} records in {stop - start:,} bytes before the points")
+    with raw.open() as file:
+        file.seek(start)
+        block = file.read(stop - start)
+    position = 0
+    for _ in range(number):
+        if position + 54 > len(block):
+            raise BadSample("corrupt", f"{number} records do not fit before the points")
+        user, record, length = struct.unpack_from("<16sHH", block, position + 2)
+        position += 54
+        if position + length > len(block):
+            raise BadSample("corrupt", f"record {record} of {length:,} bytes reaches into the points")
+        found.setdefault((_text(user), record), block[position : position + length])
+        position += length
+    return found
+
+
+def _extended(raw: Raw, start: int, number: int) -> dict[tuple[str, int], bytes]:
+    """Records after the points; only those that may hold a CRS are read, COPC's hierarchy is stepped over."""
+    found: dict[tuple[str, int], bytes] = {}
+    if number > _MAX_RECORDS:
+        raise BadSample("corrupt", f"{number:,} extended records")
+    with raw.open() as file:
+        for _ in range(number):
+            file.seek(min(start, raw.size))
+            head = file.read(60)
+            if len(head) < 60:
+                raise BadSample("truncated", f"an extended record at byte {start:,} of {raw.size:,}")
+            user, record, length = struct.unpack_from("<16sHQ", head, 2)
+            start += 60 + length
+            if start > raw.size:
+                raise BadSample("truncated", f"an extended record of {length:,} bytes leaves the file")
+            if _text(user) == "LASF_Projection" and length <= _MAX_CRS_BYTES:
+                found.setdefault((_text(user), record), file.read(length))
+    return found
+
+
+def _text(raw: bytes) -> str:
+    return raw.split(b"\0")[0].decode("latin-1")
+
+
+def _check_laszip(raw: Raw, header: Header) -> None:
+    """The LASzip record must describe these points and its chunk table must be one the file can hold.
+
+    lazrs allocates what the table says and panics on items it does not know.
+    """
+    record = header.records.get(("laszip encoded", 22204))
+    if record is None or len(record) < 34:
+        raise BadSample("corrupt", "compressed points without a LASzip record")
+    compressor, coder = struct.unpack_from("<HH", record)
+    (chunk_size,) = struct.unpack_from("<I", record, 12)
+    (num_items,) = struct.unpack_from("<H", record, 32)
+    if len(record) != 34 + 6 * num_items or not num_items:
+        raise BadSample("corrupt", f"a LASzip record of {len(record)} bytes for {num_items} items")
+    items = [struct.unpack_from("<HHH", record, 34 + 6 * i) for i in range(num_items)]
+    if compressor not in (2, 3) or coder != 0 or any(kind not in _LASZIP_ITEMS for kind, _, _ in items):
+        raise BadSample(
+            "unsupported", f"LASzip compressor {compressor}, coder {coder}, items {items}; want chunks"
+        )
+    if sum(size for _, size, _ in items) != header.record_bytes or chunk_size == 0:
+        raise BadSample("corrupt", f"LASzip items {items} do not make records of {header.record_bytes} bytes")
+    if header.num_points > MAX_POINTS:
+        raise BadSample(
+            "too-large", f"{header.num_points:,} compressed points, more than {MAX_POINTS:,}; split it"
+        )
+    with raw.open() as file:
+        file.seek(header.points_at)
+        at = file.read(8)
+        table_at = struct.unpack("<q", at)[0] if len(at) == 8 else 0
+        if table_at == -1:  # a writer that could not seek back put it at the very end
+            file.seek(raw.size - 8)
+            table_at = struct.unpack("<q", file.read(8))[0]
+        if not header.points_at + 8 <= table_at <= raw.size - 8:
+            raise BadSample("truncated", f"the chunk table is at byte {table_at:,} of {raw.size:,}")
+        file.seek(table_at)
+        _, num_chunks = struct.unpack("<II", file.read(8))
+    most = (table_at - header.points_at - 8) // header.record_bytes  # a chunk begins with a point as it is
+    full = chunk_size != _VARIABLE_CHUNKS
+    if not 1 <= num_chunks <= most or (full and num_chunks != -(-header.num_points // chunk_size)):
+        raise BadSample(
+            "corrupt", f"{num_chunks:,} chunks for {header.num_points:,} points; at most {most:,} fit"
+        )
+    if header.is_copc:
+        info = header.records["copc", 1]
+        hierarchy_at, hierarchy_bytes = struct.unpack_from("<QQ", info, 40) if len(info) == 160 else (0, 0)
+        if not hierarchy_bytes or hierarchy_at + hierarchy_bytes > raw.size:
+            raise BadSample(
+                "corrupt", f"a COPC hierarchy of {hierarchy_bytes:,} bytes at byte {hierarchy_at:,}"
+            )
+
+
+def coordinate_system(header: Header) -> dict[str, str]:
+    """`crs`: the WKT, or else EPSG:n or the GeoKeys as JSON; `geokeys`: that JSON wherever the keys are there."""
+    out: dict[str, str] = {}
+    keys = {name: header.records.get(("LASF_Projection", n)) for name, n in GEOKEY_RECORDS.items()}
+    if keys["directory"]:
+        content = {
+            "directory": np.frombuffer(keys["directory"][: len(keys["directory"]) // 2 * 2], "<u2").tolist(),
+            "doubles": (keys["doubles"] or b"").hex(),
+            "ascii": (keys["ascii"] or b"").decode("latin-1"),
+        }
+        out["geokeys"] = json.dumps(content)
+    wkt = header.records.get(("LASF_Projection", _WKT_RECORD), b"").rstrip(b"\0 ")
+    if wkt:
+        out["crs"] = wkt.decode("utf-8", "replace")
+    elif keys["directory"]:
+        out["crs"] = _epsg(content["directory"]) or out["geokeys"]
+    return out
+
+
+def _epsg(directory: Sequence[int]) -> str | None:
+    # Keys 3072 (projected) and 2048 (geographic) hold an EPSG code unless it is 32767, user-defined.
+    for wanted in (3072, 2048):
+        for i in range(4, len(directory) - 3, 4):
+            key, where, _, value = directory[i : i + 4]
+            if key == wanted and where == 0 and 1024 <= value < 32767:
+                return f"EPSG:{value}"
+    return None
+
+
+def inspect(raw: Raw) -> Meta:
+    """Header facts: bounds, point format, CRS, whether it is COPC."""
+    header = parse(raw)
+    kind = "copc" if header.is_copc and header.compressed else "laz" if header.compressed else "las"
+    columns = [(name, np.dtype(np.float64), 1) for name in header.dimensions()]
+    fields, _ = layout(columns + [(name, np.dtype(np.float64), 1) for name in header.extra_names])
+    crs = coordinate_system(header)
+    return base_meta(
+        kind, header.num_points, fields,
+        bounds=header.bounds, crs=crs.get("crs"), point_format=header.point_format, is_copc=kind == "copc",
+        version=f"{header.version[0]}.{header.version[1]}", scale=list(header.scale), offset=list(header.offset),
+        point_bytes=_point_bytes(header),
+    )  # fmt: skip
+
+
+def _point_bytes(header: Header) -> int:
+    extra = header.record_bytes - RECORD_BYTES[header.point_format]
+    return 24 + RECORD_BYTES[header.point_format] + 8 * extra  # extra bytes may be scaled to float64
+
+
+@contextmanager
+def opened(raw: Raw) -> Iterator["Rows"]:
+    """The points of a checked file, in pieces."""
+    import laspy
+
+    header = parse(raw)
+    with raw.open() as file:
+        with laspy.open(file, laz_backend=laspy.LazBackend.Lazrs, closefd=False, read_evlrs=False) as reader:
+            yield Rows(header, reader, file)
+
+
+class Rows:
+    """Reads runs of points as fields; the file-wide fields come with each."""
+
+    def __init__(self, header: Header, reader: Any, file: BinaryIO) -> None:
+        self.header, self._reader, self._file = header, reader, file
+        self._next = 0
+
+    def read(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Points start..stop - 1."""
+        if start != self._next:
+            if self.header.variable_chunks:  # lazrs finds the wrong chunk there
+                if start < self._next:
+                    raise ValueError(f"rows of this file come in order, asked for {start} after {self._next}")
+                while self._next < start:
+                    self._next += len(self._reader.read_points(min(CHUNK_POINTS, start - self._next)))
+            else:
+                self._reader.seek(start)
+        points = self._reader.read_points(stop - start)
+        if len(points) != stop - start:
+            raise BadSample("truncated", f"points {start:,} to {stop:,} were promised, {len(points):,} came")
+        self._next = stop
+        return _fields(self.header, points)
+
+
+def _fields(header: Header, points: Any) -> dict[str, NDArray[Any]]:
+    names = [name for name in points.point_format.dimension_names if name not in ("X", "Y", "Z")]
+    xyz = [(axis, np.asarray(points[axis])) for axis in ("x", "y", "z")]
+    arrays = assemble(xyz + [(name, np.asarray(points[name])) for name in names])
+    arrays["scale"], arrays["offset"] = np.array(header.scale), np.array(header.offset)
+    arrays["point_format"] = np.array(header.point_format, np.uint8)
+    arrays["global_encoding"] = np.array(header.global_encoding, np.uint16)
+    return arrays | {name: np.array(text) for name, text in coordinate_system(header).items()}
+
+
+def read(data: bytes) -> dict[str, NDArray[Any]]:
+    """All dimensions; `scale`, `offset` (3,), `point_format`, `global_encoding`, `crs`, `geokeys` describe the file."""
+    from modalities.pointcloud.schema import GLOBAL
+
+    out: dict[str, NDArray[Any]] = {}
+    with opened(Raw(name="x.laz", content=data)) as rows:
+        n = rows.header.num_points
+        check_size(n, _point_bytes(rows.header))
+        for start in range(0, n, CHUNK_POINTS):
+            stop = min(start + CHUNK_POINTS, n)
+            for name, values in rows.read(start, stop).items():
+                if name in GLOBAL:
+                    out[name] = values
+                else:
+                    if name not in out:
+                        out[name] = np.empty((n, *values.shape[1:]), values.dtype)
+                    out[name][start:stop] = values
+    return out
