@@ -1,0 +1,294 @@
+"""Run a training job: Ray Train starts the workers, accelerate runs the steps."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jobs.cluster import cluster
+from jobs.config.schema import TrainJob
+from jobs.progress import Progress
+
+
+def run(job: TrainJob) -> int:
+    """Exit code 0; the run's log, checkpoints and summary lie in the job's output."""
+    summary = train_model(job)
+    held_out = "".join(f", {name} {value:.4g}" for name, value in summary["metrics"].items())
+    print(f"{job.output}: {summary['step']} steps, loss {summary['loss']:.4g}{held_out}")
+    if not summary["metrics"]:
+        print(f"  nothing was held out: split {job.validation.split!r} of {job.dataset} is empty")
+    return 0
+
+
+def train_model(job: TrainJob) -> dict[str, Any]:
+    """Train, or go on with, the job's run and return its last metrics."""
+    from jobs import checkpoint
+    from jobs.wiring import task_spec
+    from pipelines.shards.dataset import Dataset
+    from pipelines.shards.manifest import Conflict
+    from pipelines.shards.storage import open_storage
+
+    storage = open_storage(job.output)
+    dataset = Dataset.open(job.dataset)
+    done = checkpoint.newest(storage, optimizer=False)
+    if done and done.facts["job_digest"] != job.digest():
+        raise Conflict(f"{job.output} holds a run of another job ({_changed(done.facts['job'], job.resolved())}); "
+                       "give this one an output of its own")  # fmt: skip
+    if done and not job.resume:
+        raise Conflict(f"{job.output} holds a run at step {done.step}; set resume: true to go on with it")
+    if done and done.step >= job.steps:
+        return {"step": done.step, **done.facts["summary"]}
+    config = {
+        "job": job.model_dump(),
+        "spec": task_spec(job, dataset),
+        "snapshot": dataset.manifest.number,
+        "manifest": dataset.manifest.digest,
+    }
+    with cluster():
+        _fit(config, job)
+    last = checkpoint.newest(storage, optimizer=False)
+    if last is None:
+        raise RuntimeError(f"the run in {job.output} ended without a checkpoint")
+    return {"step": last.step, **last.facts["summary"]}
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    names = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k) and k not in ("dataset", "output")]
+    return "differs in " + ", ".join(names) if names else "of another dataset"
+
+
+def _fit(config: dict[str, Any], job: TrainJob) -> None:
+    import tempfile
+
+    import ray
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    cores = max(1, int(ray.cluster_resources().get("CPU", 1)) // job.workers)
+    gpus = ray.cluster_resources().get("GPU", 0) >= job.workers
+    scaling = ScalingConfig(num_workers=job.workers, use_gpu=gpus, resources_per_worker={"CPU": cores})
+    with tempfile.TemporaryDirectory(
+        prefix="rayloom-train-"
+    ) as folder:  # Ray's own notes; ours are in output
+        TorchTrainer(
+            _work,
+            train_loop_config=config,
+            scaling_config=scaling,
+            run_config=RunConfig(name="run", storage_path=folder),
+        ).fit()
+
+
+def _work(config: dict[str, Any]) -> None:
+    """What each training process does."""
+    Run(config).work()
+
+
+class Run:
+    """One training process: its loader, its copy of the model, and the loop."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        import torch
+        from accelerate import Accelerator
+        from accelerate.utils import is_tensorboard_available, set_seed
+
+        from jobs.checkpoint import newest, optimizer_of
+        from jobs.wiring import build_task
+        from pipelines.loading import Loader
+        from pipelines.shards.dataset import Dataset
+        from pipelines.shards.storage import open_storage
+
+        self.config = config
+        self.job = job = TrainJob.model_validate(config["job"])
+        self.spec = spec = config["spec"]
+        self.storage = open_storage(job.output)
+        local = "://" not in job.output
+        self.log = Path(job.output, "log.jsonl") if local else None
+        boards = ["tensorboard"] if local and is_tensorboard_available() else None
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision="no" if job.precision == "fp32" else job.precision,
+            log_with=boards,
+            project_dir=job.output if boards else None,
+        )
+        set_seed(job.seed)
+        task = build_task(spec)
+        optimizer = optimizer_of(
+            task.parameters(), learning_rate=job.learning_rate, weight_decay=job.weight_decay
+        )
+        self.dataset = Dataset.open(job.dataset, config["snapshot"])
+        ranks = {"rank": self.accelerator.process_index, "world_size": self.accelerator.num_processes}
+        common = {"options": spec["data"], "targets": spec["targets"], "num_workers": job.loader_workers}
+        self.loader = Loader(
+            self.dataset,
+            batch_size=job.batch_size // self.accelerator.num_processes,
+            seed=job.seed,
+            split="train",
+            augment=True,
+            **ranks,
+            **common,
+        )
+        self.held_out: Loader | None = None
+        if any(shard.split == job.validation.split for shard in self.dataset.manifest.shards):
+            self.held_out = Loader(
+                self.dataset,
+                batch_size=job.batch_size // self.accelerator.num_processes,
+                split=job.validation.split,
+                shuffle=False,
+                **ranks,
+                **common,
+            )
+        self.step = 0
+        if start := newest(self.storage):
+            task.load_state_dict(dict(start.model))
+            optimizer.load_state_dict(dict(start.optimizer))
+            self.loader.load_state_dict(start.facts["loader"])
+            self.step = start.step
+        self.task, self.optimizer = self.accelerator.prepare(task, optimizer)
+        self.progress = Progress(f"train {spec['model']}")
+        self.summary: dict[str, Any] = {"loss": math.nan, "metrics": {}}
+
+    def work(self) -> None:
+        """Train to the job's last step."""
+        import torch
+
+        job, accelerator = self.job, self.accelerator
+        if accelerator.is_main_process:
+            self._trim_log()
+            if accelerator.log_with:
+                accelerator.init_trackers("tensorboard")
+        batches, waited, began = self.loader.stream(), 0.0, time.perf_counter()
+        while self.step < job.steps:
+            asked = time.perf_counter()
+            batch = self._tensors(next(batches))
+            waited += time.perf_counter() - asked
+            # The randomness of a step depends on the step alone, so there is no state to save and restore.
+            torch.manual_seed(job.seed * 1_000_003 + self.step * 1_009 + accelerator.process_index)
+            loss, norm = self._update(batch)
+            self.step += 1
+            facts = {
+                "loss": loss,
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "gradient_norm": norm,
+            }
+            if accelerator.is_main_process:
+                spent = time.perf_counter() - began
+                speed = {"samples_s": job.batch_size / spent, "data_wait": waited / spent}
+                self._record({"step": self.step, **facts, **speed})
+                self.progress("steps", self.step, job.steps, loss=loss)
+            waited, began = 0.0, time.perf_counter()
+            self.summary["loss"] = loss
+            last = self.step == job.steps
+            if self.held_out and (last or (job.validation.every and self.step % job.validation.every == 0)):
+                self.summary["metrics"] = self._validate(self.held_out)
+                if accelerator.is_main_process:
+                    self._record({"step": self.step, **self.summary["metrics"]})
+            if last or (job.checkpoint_every and self.step % job.checkpoint_every == 0):
+                self._save()
+        if accelerator.is_main_process:
+            self.progress.close()
+            if accelerator.log_with:
+                accelerator.end_training()
+
+    def _tensors(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        device = self.accelerator.device
+        return {name: value.to(device) for name, value in batch.items() if name != "key"}
+
+    def _update(self, batch: Mapping[str, Any]) -> tuple[float, float]:
+        job = self.job
+        for group in self.optimizer.param_groups:
+            group["lr"] = job.learning_rate * schedule(self.step, job.steps, job.num_warmup_steps)
+        self.task.train()
+        with self.accelerator.autocast():
+            loss = self.task(batch)["loss"]
+        if not loss.isfinite():
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {self.step}; lower learning_rate or set precision: fp32"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        limit = math.inf if job.gradient_clip is None else job.gradient_clip
+        norm = self.accelerator.clip_grad_norm_(self.task.parameters(), limit)
+        self.optimizer.step()
+        return float(self.accelerator.reduce(loss.detach(), "mean")), float(norm)
+
+    def _validate(self, loader: Any) -> dict[str, float]:
+        """The mean of every metric over the held-out split, each sample once."""
+        import torch
+
+        self.task.eval()
+        task = self.accelerator.unwrap_model(self.task)
+        totals: dict[str, list[float]] = {}
+        with torch.no_grad():
+            for batch in loader:
+                tensors = self._tensors(batch)
+                with self.accelerator.autocast():
+                    outputs = task(tensors)
+                for name, values in task.metrics(outputs, tensors).items():
+                    total = totals.setdefault(name, [0.0, 0.0])
+                    total[0] += float(values.double().sum())
+                    total[1] += len(values)
+        gathered = _gather(totals) if self.accelerator.num_processes > 1 else [totals]
+        names = sorted({name for part in gathered for name in part})
+        return {
+            f"{self.job.validation.split}_{name}": sum(part[name][0] for part in gathered if name in part)
+            / sum(part[name][1] for part in gathered if name in part)
+            for name in names
+        }
+
+    def _save(self) -> None:
+        from jobs import checkpoint
+
+        if self.accelerator.is_main_process:
+            facts = {
+                "spec": self.spec, "job": self.job.resolved(), "job_digest": self.job.digest(),
+                "manifest": self.config["manifest"], "loader": self.loader.state_dict(), "summary": self.summary,
+            }  # fmt: skip
+            model = self.accelerator.unwrap_model(self.task).state_dict()
+            state = checkpoint.Checkpoint(
+                step=self.step, model=model, optimizer=self.optimizer.state_dict(), facts=facts
+            )
+            checkpoint.write(self.storage, state)
+        self.accelerator.wait_for_everyone()
+
+    def _record(self, facts: Mapping[str, Any]) -> None:
+        if self.log is not None:
+            with self.log.open("a") as file:
+                file.write(json.dumps({"time": time.time(), **facts}) + "\n")
+        if self.accelerator.log_with:
+            values = {name: value for name, value in facts.items() if name != "step"}
+            self.accelerator.log(values, step=facts["step"])
+
+    def _trim_log(self) -> None:
+        """Drop what was logged after the checkpoint that this process starts from."""
+        if self.log is None:
+            return
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        kept = [line for line in lines if _step(line) <= self.step]
+        fresh = self.log.with_suffix(".new")
+        fresh.write_text("".join(f"{line}\n" for line in kept))
+        fresh.replace(self.log)
+
+
+def _step(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError):  # a line cut off by a kill
+        return math.inf
+
+
+def _gather(totals: dict[str, list[float]]) -> list[dict[str, list[float]]]:
+    import torch.distributed as dist
+
+    everyone: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, totals)
+    return everyone
+
+
+def schedule(step: int, steps: int, warmup: int) -> float:
+    """Learning rate as a share of its peak: linear warm-up, then half a cosine to zero."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))

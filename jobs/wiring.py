@@ -1,0 +1,93 @@
+"""Which array of a modality feeds which argument of a model. Only jobs sees both."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from jobs.config.schema import TrainJob
+from pipelines.loading import Loader
+from pipelines.shards.dataset import Dataset
+
+INPUTS: Final[Mapping[str, Mapping[str, str]]] = {
+    "image": {"x": "image"},
+    "video": {"x": "video", "times": "times"},
+    "pointcloud": {"x": "features", "coords": "points"},
+    "hyperspectral": {"x": "cube", "wavelengths": "wavelengths"},
+    "lighting": {"x": "video"},
+}
+TARGETS: Final[Mapping[str, str]] = {
+    "lighting": "light"
+}  # what a regression learns when the job names nothing
+SCANNED = 64  # samples looked at for the number of segmentation classes
+
+
+def task_spec(job: TrainJob, dataset: Dataset) -> dict[str, Any]:
+    """Everything `create_task` and the loader need, JSON-able: it goes into every checkpoint."""
+    modality = dataset.manifest.modality
+    data = dict(job.data)
+    targets = [job.target] if job.target and job.target.startswith(("meta.", "quality.")) else []
+    probe = Loader(dataset, batch_size=1, options=data, targets=targets, shuffle=False)
+    first = next(iter(probe))
+    x = first[INPUTS[modality]["x"]]
+    channels = x.shape[-1] if modality == "pointcloud" else x.shape[1]
+    options = {"in_chans": channels, **job.model.options}
+    target = job.target or TARGETS.get(modality)
+    if job.task == "classification":
+        outputs = len(dataset.manifest.classes)
+        if outputs < 2:
+            raise ValueError(
+                f"task classification needs labels of at least two classes; {job.dataset} has "
+                f"{list(dataset.manifest.classes)}. Put each class in a folder, give .cls files or a label column"
+            )
+    elif job.task == "segmentation":
+        outputs = _segment_classes(probe, job)
+    elif job.task == "regression":
+        if target is None or target not in first:
+            raise ValueError(
+                f"task regression needs target: one of {sorted(set(first) - {'key'})}, got {target!r}"
+            )
+        options["target"] = target
+        outputs = 1 if first[target].ndim == 1 else first[target].shape[-1]
+    else:
+        outputs = 0
+    return {
+        "modality": modality,
+        "task": job.task,
+        "model": job.model.name,
+        "inputs": dict(INPUTS[modality]),
+        "num_outputs": options.pop("num_outputs", outputs),
+        "options": options,
+        "data": data,
+        "targets": targets,
+        "classes": list(dataset.manifest.classes),
+    }
+
+
+def _segment_classes(probe: Loader, job: TrainJob) -> int:
+    highest = -1
+    for i, batch in enumerate(probe):
+        if "segmentation" not in batch:
+            raise ValueError(
+                f"task segmentation needs labels, and {job.dataset} has samples without: {batch['key'][0]}. "
+                "Put a .seg.png beside each image or cube; clouds need a classification"
+            )
+        highest = max(highest, int(batch["segmentation"].max()))
+        if i >= SCANNED:
+            break
+    if highest < 1:
+        raise ValueError(
+            f"task segmentation needs at least two classes; {job.dataset} has labels up to {highest}"
+        )
+    return highest + 1
+
+
+def build_task(spec: Mapping[str, Any]) -> Any:
+    """The torch module that a spec describes, with fresh weights."""
+    from models import create_task
+
+    return create_task(
+        spec["task"],
+        model=spec["model"],
+        inputs=spec["inputs"],
+        num_outputs=spec["num_outputs"],
+        **spec["options"],
+    )
