@@ -1,0 +1,1 @@
+"""Backbones: blocks in stages, one shape of network a file."""

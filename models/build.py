@@ -1,0 +1,118 @@
+"""From a name and a few options to a model, or to a model with its objective."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.backbones.base import BACKBONES, split_name
+from models.heads.base import HEADS
+from models.mixers.base import MIXERS
+from models.model import Model
+from models.objectives.base import OBJECTIVES, Objective
+from models.presets.base import SECTIONS, presets, resolve
+from models.registry import Registry, options_of, suggest
+from models.stems.base import STEMS
+
+REGISTRIES: dict[str, Registry[Any]] = {"stem": STEMS, "backbone": BACKBONES, "head": HEADS}
+
+
+def list_models(modality: str | None = None) -> list[str]:
+    """Names of all presets, or of those for one kind of data."""
+    return sorted(name for name in presets() if modality in (None, resolve(name)["modality"]))
+
+
+def create_model(
+    name: str, *, num_classes: int | None = None, in_chans: int | None = None, **options: Any
+) -> Model:
+    """Model `name`. `num_classes` outputs (0: pooled features), `in_chans` channels or point features.
+
+    `options` change the preset: `{"backbone.drop_path": 0.1}`, or `drop_path=0.1` where only one part takes
+    it; `window=4` changes every mixer that takes it; `head="segmentation"` takes another part.
+    """
+    spec = resolve(name)
+    if num_classes is not None:
+        spec["num_outputs"] = num_classes
+    if in_chans is not None:
+        spec["in_chans"] = in_chans
+    return assemble(change(spec, options))
+
+
+def create_task(
+    task: str, *, model: str, inputs: Mapping[str, str], num_outputs: int, **options: Any
+) -> Objective:
+    """Model `model` with the head and the loss of `task`: classification, regression, segmentation or masked.
+
+    `inputs` maps the model's arguments to fields of a batch: {"x": "features", "coords": "points"}. `options`
+    are those of the objective (`target`, `mask_ratio`, ...) or of `create_model`. A masked task has as many
+    outputs as its tokens have values, whatever `num_outputs` says.
+    """
+    objective = OBJECTIVES[task]
+    own = {key: options.pop(key) for key in list(options) if key in options_of(objective)}
+    spec = change(resolve(model), {"head": objective.head})
+    spec["num_outputs"] = num_outputs
+    if "in_chans" in options:
+        spec["in_chans"] = options.pop("in_chans")
+    return OBJECTIVES.create(task, assemble(change(spec, options)), inputs, **own)
+
+
+def assemble(spec: Mapping[str, Any]) -> Model:
+    """The model that a resolved preset describes."""
+    stem_class = STEMS[spec["stem"]]
+    backbone = BACKBONES.create(
+        spec["backbone"], stem_class.axes, spec["mixers"], **section(spec, "backbone")
+    )
+    stem = STEMS.create(spec["stem"], spec["in_chans"], backbone.dims[0], **section(spec, "stem"))
+    outputs = {"sample": spec["num_outputs"], "cell": spec["num_outputs"] * stem.cells, "value": stem.values}
+    head = HEADS.create(
+        spec["head"], backbone.dims, outputs[HEADS[spec["head"]].per], **section(spec, "head")
+    )
+    return Model(stem, backbone, head, init_std=spec.get("init_std"))
+
+
+def section(spec: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Options of one part: {"stem.patch": 4} -> {"patch": 4}."""
+    prefix = f"{name}."
+    return {key[len(prefix) :]: value for key, value in spec.items() if key.startswith(prefix)}
+
+
+def change(spec: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset with options set; those that no part takes, or that two take, are a LookupError."""
+    spec = dict(spec)
+    for key in sorted(options, key=lambda key: key not in SECTIONS):  # parts before their options
+        value = options[key]
+        if key in SECTIONS:
+            if spec[key] != value:
+                spec = {k: v for k, v in spec.items() if not k.startswith(f"{key}.")} | {key: value}
+        elif key in ("mixers", "init_std"):
+            spec[key] = value
+        else:
+            places = [place for place in choices(spec) if key in (place, place.partition(".")[2])]
+            if len(places) != 1:
+                known = choices(spec) | {place.partition(".")[2] for place in choices(spec)}
+                raise LookupError(
+                    f"option {key!r} could be {' or '.join(sorted(places))}; write which"
+                    if places
+                    else f"no part of this model takes {key!r}; did you mean one of {suggest(key, known)}?"
+                )
+            (place,) = places
+            if place.startswith("mixers."):
+                spec["mixers"] = with_option(spec["mixers"], place.partition(".")[2], value)
+            else:
+                spec[place] = value
+    return spec
+
+
+def choices(spec: Mapping[str, Any]) -> set[str]:
+    """Every option that the parts of this model take, as "part.option"."""
+    taken = {f"{part}.{o}" for part in SECTIONS for o in options_of(REGISTRIES[part][spec[part]])}
+    mixers = {f"mixers.{o}" for mixer in spec["mixers"] for o in options_of(MIXERS[mixer["name"]])}
+    return taken | mixers
+
+
+def with_option(
+    mixers: tuple[Mapping[str, Any], ...], option: str, value: Any
+) -> tuple[Mapping[str, Any], ...]:
+    """The mixers with one option set in all that take it."""
+    return tuple(
+        {**mixer, option: value} if option in options_of(MIXERS[split_name(mixer)[0]]) else mixer
+        for mixer in mixers
+    )

@@ -1,0 +1,41 @@
+"""Stages of a pyramid brought together on the tokens of the stem."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layout import Stage, Tokens
+
+RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+class Fuse(nn.Module):
+    """sum over stages of resize(W_s norm(x_s)), then GELU: (b, n of the stem, width).
+
+    Paper: Xie et al., 2021, arXiv:2105.15203, eq. 4 (an all-linear decoder). Departs from it: sums, not concat.
+    """
+
+    def __init__(self, dims: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Sequential(nn.LayerNorm(d), nn.Linear(d, width)) for d in dims)
+        self.act = nn.GELU()
+
+    def forward(self, stages: list[Stage]) -> Tokens:
+        stem = stages[0]
+        parts = [
+            resize(stage._replace(tokens=part(stage.tokens)), stem)
+            for part, stage in zip(self.parts, stages, strict=True)
+        ]
+        return self.act(sum(parts[1:], start=parts[0]))
+
+
+def resize(stage: Stage, to: Stage) -> Tensor:
+    """Tokens of a stage at the places of another: interpolated on rasters, inherited from the parent elsewhere."""
+    if stage.parent is not None:
+        return stage.tokens.gather(1, stage.parent[..., None].expand(-1, -1, stage.tokens.shape[-1]))
+    if stage.layout.grid == to.layout.grid:
+        return stage.tokens
+    grid = to.layout.grid or ()
+    raster = F.interpolate(stage.map(), size=grid, mode=RESIZE[len(grid)], align_corners=False)
+    return raster.flatten(2).mT

@@ -1,0 +1,1 @@
+"""Small parts of a block that are not token mixers."""

@@ -1,0 +1,17 @@
+"""The channel mixer of the original transformer: two linear maps with a GELU between."""
+
+from torch import nn
+
+from models.layout import Tokens
+
+
+class Mlp(nn.Module):
+    """y = W2 gelu(W1 x), hidden width dim * ratio."""
+
+    def __init__(self, dim: int, *, ratio: float = 4.0) -> None:
+        super().__init__()
+        hidden = int(dim * ratio)
+        self.up, self.act, self.down = nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim)
+
+    def forward(self, x: Tokens) -> Tokens:
+        return self.down(self.act(self.up(x)))

@@ -1,0 +1,39 @@
+"""Global attention: every token sees every other."""
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from models.layout import Layout, Tokens
+from models.mixers._heads import HeadAttention
+from models.mixers.base import MIXERS, TokenMixer, Traits
+
+
+@MIXERS.register
+class GlobalAttention(TokenMixer):
+    """y_i = sum_j softmax_j(q_i . k_j / sqrt(e)) v_j over the tokens of the same sequence.
+
+    Shape: (b, n, d) -> (b, n, d). With `layout.cu_seqlens` each packed sequence sees only itself.
+    Cost:  O(n^2 d) time, O(n) state.
+    Paper: Vaswani et al., 2017, arXiv:1706.03762, eq. 1. Departs from it: nothing.
+    """
+
+    traits = Traits(permutation_equivariant=True)
+
+    def __init__(self, dim: int, *, head_dim: int = 32) -> None:
+        super().__init__()
+        self.attention = HeadAttention(dim, head_dim=head_dim)
+
+    def forward(self, x: Tokens, layout: Layout) -> Tokens:
+        return self.attention(x, allowed(x.shape[1], layout))
+
+
+def allowed(n: int, layout: Layout) -> Bool[Tensor, "b m n"] | None:
+    """Which keys each query may see: real tokens, of the same packed sequence."""
+    keys = None if layout.mask is None else layout.mask[:, None, :]
+    if layout.cu_seqlens is None:
+        return keys
+    place = torch.arange(n, device=layout.cu_seqlens.device)
+    sequence = torch.searchsorted(layout.cu_seqlens[1:], place, right=True)
+    same = (sequence[:, None] == sequence[None, :])[None]
+    return same if keys is None else same & keys

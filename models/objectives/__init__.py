@@ -1,0 +1,1 @@
+"""Objectives: a model, what it is asked, and how wrong it was; one a file."""

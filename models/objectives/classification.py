@@ -1,0 +1,44 @@
+"""Which class a sample belongs to."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from models.model import Model
+from models.objectives.base import OBJECTIVES, Batch, Objective
+
+
+@OBJECTIVES.register
+class Classification(Objective):
+    """Cross-entropy of logits (b, k) against batch[target] (b,), int64."""
+
+    head = "classification"
+
+    def __init__(
+        self,
+        model: Model,
+        inputs: Mapping[str, str],
+        *,
+        target: str = "label",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(model, inputs)
+        self.target, self.label_smoothing = target, label_smoothing
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        logits = self.answer(batch).float()
+        if self.target not in batch:
+            return {"prediction": logits}
+        loss = F.cross_entropy(logits, batch[self.target], label_smoothing=self.label_smoothing)
+        return {"prediction": logits, "loss": loss}
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> dict[str, Tensor]:
+        logits = self.answer(batch).float()
+        return {"probabilities": logits.softmax(-1), "label": logits.argmax(-1)}
+
+    def metrics(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+        return {"accuracy": (outputs["prediction"].argmax(-1) == batch[self.target]).float()}

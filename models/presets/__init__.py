@@ -1,0 +1,1 @@
+"""Presets: models as data, inherited with `base`; a file a family."""

@@ -1,0 +1,1 @@
+"""Stems: raw arrays to tokens, one a file."""

@@ -1,0 +1,52 @@
+"""Clips to tokens: one linear map of each block of frames and pixels."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.layout import Layout, Tokens
+from models.ops.windows import merge, pad_to_multiple, partition
+from models.stems.base import STEMS, Side, Stem
+
+
+@STEMS.register
+class TubeletStem(Stem):
+    """(b, c, t, h, w) -> (b, n, d) on a grid of (frames, patch, patch) blocks; zeros beyond the edge.
+
+    `side.times` (b, t) s become means over a block. Paper: Arnab et al., 2021, arXiv:2103.15691, sec. 3.2.
+    """
+
+    axes, shape = 3, "b c t h w"
+
+    def __init__(self, in_chans: int, dim: int, *, frames: int = 2, patch: int = 8) -> None:
+        super().__init__()
+        self.in_chans, self.block = in_chans, (frames, patch, patch)
+        self.cells = frames * patch**2
+        self.values = in_chans * self.cells
+        self.project = nn.Linear(self.values, dim)
+
+    def forward(self, x: Tensor, side: Side) -> tuple[Tokens, Layout]:
+        side.only("tubelet", "mask", "times")
+        grid = tuple(-(-size // step) for size, step in zip(x.shape[2:], self.block, strict=True))
+        times = side.times
+        if times is not None:
+            if times.shape != (x.shape[0], x.shape[2]):
+                raise ValueError(
+                    f"times must be (b, t) = {(x.shape[0], x.shape[2])}, got {tuple(times.shape)}"
+                )
+            times = F.avg_pool1d(times.float()[:, None], self.block[0], ceil_mode=True)[:, 0]
+        return self.project(self.cut(x)), Layout(grid=grid, mask=side.mask, times=times)
+
+    def cut(self, x: Tensor) -> Float[Tensor, "b n v"]:
+        self.check(x)
+        if x.shape[1] != self.in_chans:
+            raise ValueError(f"x must have {self.in_chans} channels, got shape {tuple(x.shape)}")
+        return partition(pad_to_multiple(x.movedim(1, -1), self.block), self.block).mT.flatten(2)
+
+    def join(self, values: Float[Tensor, "b n v"], size: Sequence[int]) -> Tensor:
+        padded = [s + -s % step for s, step in zip(size, self.block, strict=True)]
+        raster = merge(values.unflatten(2, (-1, self.cells)).mT, self.block, padded)
+        t, h, w = size
+        return raster[:, :t, :h, :w].movedim(-1, 1)
