@@ -1,20 +1,19 @@
-"""Survey, plan, pack, commit: raw objects to one more snapshot of a dataset, as Ray Data graphs over units."""
+"""Survey, plan, pack, commit: raw objects to one more snapshot of a dataset, with Ray Data over units."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import blake3
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 
 import modalities
 from pipelines.jsontext import digest
+from pipelines.parquet import from_parquet, to_parquet
 from pipelines.shards import manifest as manifests
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.manifest import Books, Conflict, Manifest
@@ -32,7 +31,7 @@ Report = Callable[[str, int, int], None]  # phase, units done, units in all
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A committed snapshot, and the books of this run alone; `added` is False when there was nothing to do."""
+    """A committed snapshot, and the books of this run alone; `added` is False when nothing was new."""
 
     manifest: Manifest
     books: Books
@@ -97,9 +96,7 @@ def _list(
         while chunk := list(islice(new, CHUNK)):
             ids, entries = zip(*chunk, strict=True)
             columns = {"id": ids, "entry": [entry.to_json() for entry in entries]}
-            pq.write_table(
-                pa.table(columns, schema=LISTING), Path(folder, f"{chunks:06}"), compression="zstd"
-            )
+            Path(folder, f"{chunks:06}").write_bytes(to_parquet(pa.table(columns, schema=LISTING)))
             hasher.update(b"".join(id_.to_bytes(8, "little", signed=True) for id_ in ids))
             chunks += 1
         survey_id = hasher.hexdigest()[:32]
@@ -121,17 +118,16 @@ def _survey(
     def look(row: dict[str, Any]) -> dict[str, Any]:
         store, i = open_storage(url), row["id"]
         if store.size(key := f"runs/{survey_id}/survey/{i:06}.parquet") is None:
-            listing = pq.read_table(BytesIO(store.get(f"runs/{survey_id}/listing/{i:06}.parquet")))
+            listing = from_parquet(store.get(f"runs/{survey_id}/listing/{i:06}.parquet"))
             entries = [Entry.from_json(text) for text in listing["entry"].to_pylist()]
             rows = survey_entries(entries, modalities.get(modality), stages, decode=decode)
-            pq.write_table(pa.Table.from_pylist(rows, schema=SURVEY), out := BytesIO(), compression="zstd")
-            store.put(key, out.getvalue())
+            store.put(key, to_parquet(pa.Table.from_pylist(rows, schema=SURVEY)))
         return {"id": i}
 
     for _ in _run(look, chunks, "survey", report):
         pass
     keys = [f"runs/{survey_id}/survey/{i:06}.parquet" for i in range(chunks)]
-    tables = [pq.read_table(BytesIO(storage.get(key)), schema=SURVEY) for key in keys]
+    tables = [from_parquet(storage.get(key)) for key in keys]
     return pa.concat_tables(tables) if tables else SURVEY.empty_table()
 
 
@@ -184,7 +180,7 @@ def _run(
         return
     report(phase, 0, units)
     rows = ray.data.range(units, override_num_blocks=units).map(task, num_cpus=1)
-    for count, row in enumerate(rows.iter_rows(prefetch_batches=0), 1):
+    for count, row in enumerate(rows.iter_rows(), 1):
         report(phase, count, units)
         yield row["id"]
 

@@ -1,19 +1,18 @@
-"""Predictions over a dataset: one Parquet part a shard, a row a sample in the shard's order, committed whole."""
+"""Predictions over a dataset: a Parquet part a shard, a row a sample in its order, committed whole."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from typing import Any, Protocol
 
 import blake3
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 from ray.data import ActorPoolStrategy
 
 from modalities.base import BadSample
 from pipelines.jsontext import digest, dumps, loads
 from pipelines.loading import Batch, collate, load_sample
+from pipelines.parquet import from_parquet, to_parquet
 from pipelines.shards.dataset import Corrupt, Dataset
 from pipelines.shards.index import Row
 from pipelines.shards.manifest import Conflict, Shard
@@ -124,7 +123,7 @@ def read_predictions(url: str) -> pa.Table:
     snapshot = load_predictions(storage)
     if snapshot is None:
         raise FileNotFoundError(f"no predictions at {url}")
-    tables = [pq.read_table(BytesIO(storage.get(part.key))) for part in snapshot.parts]
+    tables = [from_parquet(storage.get(part.key)) for part in snapshot.parts]
     return pa.concat_tables(tables, promote_options="permissive")
 
 
@@ -177,8 +176,7 @@ def predict_shard(
     records: list[dict[str, Any]] = []
     for start in range(0, len(rows), batch_size):
         records += _batch(dataset, shard, rows[start : start + batch_size], predictor)
-    pq.write_table(pa.Table.from_pylist(records), out := BytesIO(), compression="zstd")
-    content = out.getvalue()
+    content = to_parquet(pa.Table.from_pylist(records))
     name: str = blake3.blake3(content).hexdigest()
     errors = sum(record["error"] is not None for record in records)
     part = Part(shard=shard.digest, digest=name, rows=len(records), errors=errors)

@@ -14,7 +14,7 @@ MOST = 20  # distinct values listed of a text field
 
 
 def data_card(dataset: Dataset) -> dict[str, Any]:
-    """Counts, sizes, classes, splits, per-field statistics, quality histograms, and why inputs were dropped."""
+    """Counts, sizes, classes, splits, statistics of fields, quality histograms, and what was dropped."""
     manifest = dataset.manifest
     fields: dict[str, list[Any]] = {}
     quality: dict[str, list[float]] = {}

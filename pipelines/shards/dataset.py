@@ -3,16 +3,15 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
-from io import BytesIO
 from typing import Any
 
 import blake3
 import crc32c
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from modalities.base import Files
+from pipelines.parquet import from_parquet
 from pipelines.shards.index import Row, read_index, rows_of
 from pipelines.shards.manifest import Manifest, Shard, load
 from pipelines.shards.storage import Storage, open_storage
@@ -96,7 +95,7 @@ class Dataset:
         seen: set[int] = set()
         for run in self.manifest.plans:
             for key in self.storage.list(f"runs/{run.partition('/')[0]}/listing/"):
-                seen.update(pq.read_table(BytesIO(self.storage.get(key)), columns=["id"])["id"].to_pylist())
+                seen.update(from_parquet(self.storage.get(key), ["id"])["id"].to_pylist())
         return frozenset(seen)
 
     def dropped(self) -> list[dict[str, Any]]:
@@ -104,7 +103,7 @@ class Dataset:
         rows: list[dict[str, Any]] = []
         for run in self.manifest.plans:
             for key in self.storage.list(f"quarantine/{run.rpartition('/')[2]}/"):
-                rows += pq.read_table(BytesIO(self.storage.get(key))).to_pylist()
+                rows += from_parquet(self.storage.get(key)).to_pylist()
         return rows
 
     @cached_property

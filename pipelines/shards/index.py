@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.jsontext import dumps, loads
+from pipelines.parquet import from_parquet, to_parquet
 from pipelines.shards.tar import Member
 
 _FILE = pa.struct(
@@ -62,13 +61,12 @@ def write_index(rows: Iterable[Row]) -> bytes:
         }
         for name, column in columns.items():
             column.append(values[name])
-    pq.write_table(pa.table(columns, schema=SCHEMA), out := BytesIO(), compression="zstd")
-    return out.getvalue()
+    return to_parquet(pa.table(columns, schema=SCHEMA))
 
 
 def read_index(content: bytes, columns: list[str] | None = None) -> pa.Table:
     """The table, or some of its columns."""
-    return pq.read_table(BytesIO(content), columns=columns)
+    return from_parquet(content, columns)
 
 
 def rows_of(table: pa.Table) -> list[Row]:

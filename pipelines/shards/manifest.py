@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.jsontext import digest, dumps, loads
+from pipelines.parquet import from_parquet, to_parquet
 from pipelines.shards.storage import Storage
 
 FORMAT = 1
@@ -101,10 +100,9 @@ def commit(storage: Storage, manifest: Manifest) -> None:
     if not manifest.books.closed:
         raise AssertionError(f"the books do not close: {manifest.books}")
     columns = {name: [getattr(shard, name) for shard in manifest.shards] for name in SHARDS.names}
-    pq.write_table(pa.table(columns, schema=SHARDS), out := BytesIO(), compression="zstd")
     # Named by content: a builder that loses the race must not leave its list under the winner's number.
     listing = f"manifest/{manifest.number:06}-{manifest.digest[:16]}.parquet"
-    storage.put(listing, out.getvalue())
+    storage.put(listing, to_parquet(pa.table(columns, schema=SHARDS)))
     head = {
         "format": FORMAT, "digest": manifest.digest, "shards": listing, "samples": manifest.samples,
         "bytes": manifest.size, **{k: v for k, v in vars(manifest).items() if k not in ("shards", "books")},
@@ -133,7 +131,7 @@ def load(storage: Storage, number: int | None = None) -> Manifest:
         raise ValueError(
             f"snapshot {number} of {storage.url} has format {head['format']}, this reads {FORMAT}"
         )
-    rows = pq.read_table(BytesIO(storage.get(head["shards"]))).to_pylist()
+    rows = from_parquet(storage.get(head["shards"])).to_pylist()
     manifest = Manifest(
         books=Books(**head["books"]),
         shards=[Shard(**row) for row in rows],

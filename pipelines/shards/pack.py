@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import modalities
 from modalities.base import BadSample, Files
 from pipelines.jsontext import dumps, loads
+from pipelines.parquet import to_parquet
 from pipelines.shards.index import Row, write_index
 from pipelines.shards.manifest import Shard
 from pipelines.shards.plan import Plan
@@ -62,8 +63,7 @@ def write_plan(storage: Storage, plan: Plan, modality: str) -> str:
 def write_dropped(storage: Storage, key: str, rows: list[dict[str, Any]]) -> None:
     """Keep what was left out, with reasons, as Parquet."""
     columns = {name: [row[name] for row in rows] for name in DROPPED.names}
-    pq.write_table(pa.table(columns, schema=DROPPED), out := BytesIO(), compression="zstd")
-    storage.put(key, out.getvalue())
+    storage.put(key, to_parquet(pa.table(columns, schema=DROPPED)))
 
 
 def read_done(storage: Storage, plan: str, unit: int) -> Done | None:
@@ -80,7 +80,11 @@ def pack_unit(storage: Storage, plan: str, unit: int) -> Done:
     if done := read_done(storage, plan, unit):
         return done
     head = loads(storage.get(f"runs/{plan}/plan.json"))
-    rows = pq.ParquetFile(BytesIO(storage.get(f"runs/{plan}/plan.parquet"))).read_row_group(unit).to_pylist()
+    rows = (
+        pq.ParquetFile(pa.BufferReader(storage.get(f"runs/{plan}/plan.parquet")))
+        .read_row_group(unit)
+        .to_pylist()
+    )
     dropped: list[dict[str, Any]] = []
     with storage.staging() as folder:
         written, digest, size = _write_tar(folder / "shard.tar", rows, head, dropped)

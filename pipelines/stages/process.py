@@ -17,7 +17,7 @@ NO_PAYLOAD = ("cls", "txt")  # sidecars that say something about the sample and 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One sample on its way. `files` are its bytes; `quality` is empty and `fingerprint` None until decoded."""
+    """One sample on its way. `files` are its bytes; quality and fingerprint are there once decoded."""
 
     suffix: str = ""
     spec: Meta | None = None
@@ -193,7 +193,8 @@ def _refused(sample: Sample, stages: Sequence[Stage]) -> str:
 
 def _field(sample: Sample, path: str) -> Any:
     value: Any = {
-        "meta": sample.meta, "quality": sample.quality, "label": sample.label, "caption": sample.caption, "num_bytes": sample.num_bytes
+        "meta": sample.meta, "quality": sample.quality, "label": sample.label,
+        "caption": sample.caption, "num_bytes": sample.num_bytes
     }  # fmt: skip
     for part in path.split("."):
         if not isinstance(value, Mapping) or part not in value:

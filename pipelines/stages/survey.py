@@ -1,4 +1,4 @@
-"""Look at listed objects one by one, and write down what each will become. Whatever one does costs only it."""
+"""Look at listed objects one by one and say what each will become. Whatever one does costs only itself."""
 
 import traceback
 from collections.abc import Iterable, Sequence
