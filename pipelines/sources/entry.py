@@ -30,8 +30,9 @@ class Part:
 
     @classmethod
     def from_list(cls, values: list[Any]) -> "Part":
-        uri, size, version, offset = (*values, *("", None)[len(values) - 2 :])
-        return cls(uri=uri, size=size, version=version, offset=offset or 0, ranged=offset is not None)
+        version = values[2] if len(values) > 2 else ""
+        offset = values[3] if len(values) > 3 else 0
+        return cls(uri=values[0], size=values[1], version=version, offset=offset, ranged=len(values) > 3)
 
 
 @dataclass(frozen=True, kw_only=True)

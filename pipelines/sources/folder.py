@@ -167,6 +167,19 @@ class Folder:
         return found
 
 
+def list_one(store: Store, node: Node, modality: Modality) -> Entry:
+    """A single object, a file or a folder object, with what lies beside it where the store has folders."""
+    alone = Entry(
+        name=node.name, content=part_of(node), group=stem_of(node.name, find_pattern(node.name, modality))
+    )
+    if not store.has_folders:
+        return alone
+    name = node.name + "/" * node.is_folder
+    folder = node.uri.rpartition("/")[0] or "/"
+    around = Folder(store=store, root=folder, modality=modality, only=name, expand=lambda tar, name: iter(()))
+    return next((entry for entry in around.list_only() if entry.name == name), alone)
+
+
 COMPRESSED_HELP = "a compressed archive has no random access; decompress it to .tar, or unpack it"
 
 

@@ -1,14 +1,13 @@
 """From what a job calls its source to the entries in it."""
 
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
 from modalities.base import Modality
 from pipelines.sources.entry import Entry, Part
-from pipelines.sources.folder import COMPRESSED, COMPRESSED_HELP, Folder, place_of
+from pipelines.sources.folder import COMPRESSED, COMPRESSED_HELP, Folder, list_one, place_of
 from pipelines.sources.matching import find_pattern
 from pipelines.sources.places import open_store, resolve, split_glob
 from pipelines.sources.stores import Node, Store
@@ -68,7 +67,7 @@ def _list_place(source: Source, uri: str, modality: Modality) -> Iterator[Entry]
     node = store.stat(root)
     if node is None:
         raise FileNotFoundError(f"nothing at {root}; a relative path starts at {os.getcwd()}")
-    if glob is None and not node.is_folder:
+    if glob is None and (not node.is_folder or find_pattern(node.name + "/", modality)):
         yield from _list_file(source, store, node, modality)
         return
 
@@ -91,35 +90,20 @@ def _list_file(source: Source, store: Store, node: Node, modality: Modality) -> 
     if lower.endswith(COMPRESSED):
         raise ValueError(f"{node.uri} is {COMPRESSED_HELP}")
     if is_table(store, node, modality, source.uri_column):
-        yield from list_table(source, store, node)
+        yield from list_table(source, store, node, modality)
     elif lower.endswith(".tar") and find_pattern(lower, modality) is None:
         for entry in list_tar(store, node, modality, name=node.name):
             yield _label(entry, source.labels, from_folder=source.labels == "folder")
     else:
-        yield from _list_one(source, store, node, modality)
+        yield _label(list_one(store, node, modality), source.labels, from_folder=False)
 
 
-def _list_one(source: Source, store: Store, node: Node, modality: Modality) -> Iterator[Entry]:
-    """One object and what lies beside it."""
-    folder = re.sub(r"/[^/]*$", "", node.uri) or "/"
-    one = Folder(
-        store=store, root=folder, modality=modality, only=node.name, expand=lambda tar, name: iter(())
-    )
-    found = list(one.list_only()) if store.has_folders else []
-    if not found:
-        found = [Entry(name=node.name, content=Part(uri=node.uri, size=node.size, version=node.version))]
-        found = [replace(found[0], group=node.name.rpartition(".")[0] or node.name)]
-    for entry in found:
-        yield _label(entry, source.labels, from_folder=False)
-
-
-def _folders_are_classes(walk: "type[Folder] | object") -> bool:
+def _folders_are_classes(walk: Callable[[], Folder]) -> bool:
     """No object in the root, and at least two folders that hold some: then folders are taken for classes."""
-    folder: Folder = walk()  # type: ignore[operator]
-    if folder.root_has_objects():
+    if walk().root_has_objects():
         return False
     seen: set[str] = set()
-    for entry in folder.walk():
+    for entry in walk().walk():
         if entry.content.ranged or entry.refusal is not None:
             continue
         seen.add(_folder_of(entry))
@@ -133,7 +117,7 @@ def _folder_of(entry: Entry) -> str:
 
 
 def _label(entry: Entry, labels: str, *, from_folder: bool) -> Entry:
-    """Settle where the label comes from, so that the one who opens the entry has one rule: cls, else label."""
+    """Settle where the label comes from; whoever opens it has one rule: cls sidecar, else label."""
     has_cls = "cls" in entry.sidecars
     if has_cls and labels not in ("auto", "sidecar"):
         entry = replace(entry, sidecars={e: part for e, part in entry.sidecars.items() if e != "cls"})

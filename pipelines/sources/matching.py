@@ -23,7 +23,7 @@ def is_ignored(name: str) -> bool:
 
 
 def suffix_of(pattern: str) -> str:
-    """ "*.pcd.bin" -> ".pcd.bin"; a whole name ("lights.npy") is its own suffix."""
+    """Of "*.pcd.bin" it is ".pcd.bin"; a whole name ("lights.npy") is its own suffix."""
     return pattern.rpartition("*")[2].rstrip("/").lower()
 
 
@@ -67,10 +67,15 @@ def claim(names: Iterable[str], candidates: Iterable[str], modality: Modality) -
             for other in names
             if other != name
             and other not in claims
-            and any(fnmatchcase(other.lower(), glob) for glob in globs)
+            and any(_belongs(other.lower(), glob, stem_of(name, found[name]).lower()) for glob in globs)
         }
         taken |= claims[name]
     return claims
+
+
+def _belongs(name: str, glob: str, stem: str) -> bool:
+    """Whether a companion glob takes a file; "*", the whole folder, leaves the object its cls and txt."""
+    return fnmatchcase(name, glob) and not (glob == "*" and name in (f"{stem}.cls", f"{stem}.txt"))
 
 
 def find_sidecars(names: Iterable[str], objects: Mapping[str, str]) -> dict[str, dict[str, str]]:

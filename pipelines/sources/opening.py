@@ -8,7 +8,7 @@ from modalities.base import BadSample, Raw
 from pipelines.sources.entry import Entry, Part
 from pipelines.sources.places import open_store
 from pipelines.sources.samples import arrange
-from pipelines.sources.stores import local_path, open_regular
+from pipelines.sources.stores import LocalStore, Store, is_local, local_path, open_regular
 
 IN_PLACE_BYTES = 32 * 2**20  # a whole local file above this is read where it lies
 MAX_BYTES = 2**30  # of one entry, held in memory
@@ -41,10 +41,10 @@ class _Reader:
     def __init__(self, max_bytes: int, *, anonymous: bool) -> None:
         self.budget = self.max_bytes = max_bytes
         self.anonymous = anonymous
+        self._stores: dict[str, Store] = {}
 
     def open(self, part: Part) -> bytes | Path:
-        local = part.uri.startswith(("/", "file:"))
-        if local and not part.ranged and part.size > IN_PLACE_BYTES:
+        if is_local(part.uri) and not part.ranged and part.size > IN_PLACE_BYTES:
             with open_regular(part.uri):
                 return local_path(part.uri)
         return self.read(part)
@@ -56,7 +56,7 @@ class _Reader:
         if part.size >= 0 and not part.ranged:
             want = part.size + 1
         try:
-            data = open_store(part.uri, anonymous=self.anonymous).read(part.uri, part.offset, want)
+            data = self._store(part.uri).read(part.uri, part.offset, want)
         except BadSample:
             raise
         except (OSError, ValueError) as error:
@@ -70,6 +70,14 @@ class _Reader:
             )
         self.budget -= len(data)
         return data
+
+    def _store(self, uri: str) -> Store:
+        if is_local(uri):
+            return LocalStore()
+        scheme = uri.partition("://")[0]
+        if scheme not in self._stores:
+            self._stores[scheme] = open_store(uri, anonymous=self.anonymous)
+        return self._stores[scheme]
 
     def _refuse(self, part: Part, came: str) -> None:
         raise BadSample(

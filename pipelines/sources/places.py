@@ -45,7 +45,7 @@ def resolve(uri: str) -> str:
 
 
 def split_glob(uri: str) -> tuple[str, str | None]:
-    """ "/data/*/x.jpg" -> ("/data", "*/x.jpg"); a path that is there as it stands is no glob."""
+    """Split "/data/*/x.jpg" into ("/data", "*/x.jpg"); a path that is there as it stands is no glob."""
     if uri.startswith(("http:", "https:")) or not re.search(r"[*?\[]", uri):
         return uri, None
     if "://" not in uri and os.path.lexists(uri):
@@ -59,7 +59,8 @@ def open_store(uri: str, *, anonymous: bool = False) -> Store:
     """The store that reads `uri`, with what it may read below bound to `uri`."""
     scheme = scheme_of(uri)
     if scheme in ("", "file"):
-        return LocalStore(root=os.path.realpath(uri.removeprefix("file://")))
+        root = os.path.realpath(uri.removeprefix("file://"))
+        return LocalStore(root=root if os.path.isdir(root) else os.path.dirname(root))
     if scheme in ("http", "https"):
         from pipelines.sources.web import WebStore
 

@@ -22,8 +22,8 @@ def arrange(key: str, extensions: Iterable[str], modality: Modality) -> Sample:
     """Which file of a sample is the object, which belong to it, which ride along.
 
     The object is the one whose name matches the modality's patterns, the plainest extension first; without
-    any, the first file, and its probe will say what is wrong with it. A whole-name pattern ("lights.npy") is met
-    by that extension, for a sample is then a folder whose files are named by extension.
+    any, the first file, and its probe will say what is wrong with it. A whole-name pattern ("lights.npy") is
+    met by that extension, for a sample is then a folder whose files are named by extension.
     """
     extensions = sorted(extensions)
     base = key.rpartition("/")[2]

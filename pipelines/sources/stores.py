@@ -51,6 +51,10 @@ def local_path(uri: str) -> Path:
     )
 
 
+def is_local(uri: str) -> bool:
+    return uri.startswith(("/", "file:"))
+
+
 def local_uri(path: str) -> str:
     """The path itself; a `file:` URL if its name is not UTF-8 and so cannot travel as text."""
     return path if _is_text(path) else "file://" + quote(os.fsencode(path))
@@ -68,7 +72,7 @@ def clean_name(name: str) -> str:
 
 
 def make_unique(nodes: list[Node]) -> list[Node]:
-    """Sorted by name as the full paths sort; a second node of one name (NFC and NFD twins) becomes `name~2`."""
+    """Sorted by name as the full paths sort; a second node of one name (NFC and NFD twins) is `name~2`."""
     taken: set[str] = set()
     out = []
     for node in sorted(nodes, key=lambda n: (n.name, n.uri)):

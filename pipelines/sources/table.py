@@ -1,14 +1,220 @@
-"""A table of URIs."""
+"""A table of URIs, Parquet, CSV or TSV: a row an object, with columns for its label, caption and group."""
 
-from collections.abc import Iterator
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
 from modalities.base import Modality
-from pipelines.sources.entry import Entry
-from pipelines.sources.stores import Node, Store
+from pipelines.sources.entry import UNKNOWN_SIZE, Entry, Part, refused
+from pipelines.sources.folder import list_one
+from pipelines.sources.matching import find_pattern
+from pipelines.sources.places import open_store, resolve, scheme_of
+from pipelines.sources.stores import Node, Store, clean_name, is_local, local_path
+
+SUFFIXES = (".parquet", ".csv", ".tsv")
+MAX_REMOTE_BYTES = 2**30  # a remote table is read at once
+_SNIFF = 2**16  # of a CSV, to see its header
+_BATCH = 4096  # rows
+
+
+class Columns(Protocol):
+    """What the source says about its columns."""
+
+    @property
+    def labels(self) -> str: ...
+    @property
+    def uri_column(self) -> str: ...
+    @property
+    def label_column(self) -> str: ...
+    @property
+    def caption_column(self) -> str: ...
 
 
 def is_table(store: Store, node: Node, modality: Modality, uri_column: str) -> bool:
-    return False
+    """By suffix; where the modality reads that suffix itself (clouds as CSV), by the URI column in it."""
+    lower = node.name.lower()
+    if not lower.endswith(SUFFIXES):
+        return False
+    if find_pattern(lower, modality) is None:
+        return True
+    if lower.endswith(".parquet"):
+        return uri_column in _parquet(store, node).schema_arrow.names
+    head = store.read(node.uri, 0, _SNIFF).decode("utf-8-sig", "replace").splitlines()
+    return bool(head) and uri_column in next(csv.reader(head[:1], delimiter=_delimiter(node)), [])
 
 
-def list_table(source: object, store: Store, node: Node) -> Iterator[Entry]:
-    raise NotImplementedError
+def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -> Iterator[Entry]:
+    """Entries in the order of the rows. A URI that comes again is a sample of its own, called `name~2`.
+
+    Relative URIs start at the table's folder. Only a local table may name local files. Rows that name nothing
+    readable become refused entries.
+    """
+    folder = node.uri.rpartition("/")[0]
+    group_column = getattr(columns, "group_column", None)
+    wanted = [columns.label_column, columns.caption_column, *([group_column] if group_column else [])]
+    rows = _read_rows(store, node, columns.uri_column, wanted)
+    names = _Names()
+    stores: dict[str, Store] = {}
+    first = True
+    for number, row in enumerate(rows, start=1):
+        if first and columns.labels == "column" and columns.label_column not in row:
+            raise ValueError(
+                f"{node.uri} has no column {columns.label_column!r} for labels; set label_column"
+            )
+        first = False
+        uri = row[columns.uri_column]
+        if not isinstance(uri, str) or not uri.strip():
+            yield refused(
+                f"row-{number:09d}", "unreadable", f"row {number} of {node.uri} has no {columns.uri_column}"
+            )
+            continue
+        entry = _entry(uri.strip(), folder, modality, stores)
+        name = names.claim(entry.name)
+        label = _text(row.get(columns.label_column)) if columns.labels in ("auto", "column") else None
+        group = _text(row.get(group_column)) if group_column else None
+        caption = _text(row.get(columns.caption_column))
+        yield replace(entry, name=name, label=label, caption=caption, group=group or entry.group)
+
+
+def _entry(uri: str, folder: str, modality: Modality, stores: dict[str, Store]) -> Entry:
+    name = _name(uri)
+    try:
+        uri = _absolute(uri, folder)
+        place = uri.partition("://")[0] if "://" in uri else ""
+        if place not in stores:
+            stores[place] = open_store(uri)
+    except ValueError as error:
+        return refused(name, "unsafe", str(error))
+    store = stores[place]
+    needs_folder = find_pattern(name, modality) in modality.companions or find_pattern(name + "/", modality)
+    if place and not needs_folder:
+        return Entry(name=name, content=Part(uri=uri, size=UNKNOWN_SIZE), group=_stem(name))
+    try:
+        node = store.stat(uri)
+        if node is None:
+            return refused(name, "unreadable", f"{uri}: nothing is there", uri=uri)
+        if node.refusal is not None:
+            return refused(name, *node.refusal, uri=uri)
+        if needs_folder and store.has_folders:
+            return replace(
+                list_one(store, node, modality), name=name + "/" * node.is_folder, group=_stem(name)
+            )
+    except OSError as error:
+        return refused(name, "unreadable", f"{uri}: {error}", uri=uri)
+    if node.is_folder:
+        return refused(name, "unreadable", f"{uri} is a folder; a row names one object", uri=uri)
+    return Entry(
+        name=name, content=Part(uri=node.uri, size=node.size, version=node.version), group=_stem(name)
+    )
+
+
+def _absolute(uri: str, folder: str) -> str:
+    scheme = scheme_of(uri)
+    remote = bool(scheme_of(folder)) and not folder.startswith("file:")
+    if remote and (
+        scheme == "file" or (not scheme and (uri.startswith(("/", "~")) or ".." in uri.split("/")))
+    ):
+        raise ValueError(f"{uri!r} leads out of the folder of a table that is not local; only URLs may")
+    if scheme or uri.startswith(("/", "~")):
+        return resolve(uri)
+    return f"{folder}/{uri}" if remote else resolve(f"{folder}/{uri}")
+
+
+def _name(uri: str) -> str:
+    """The URI as a relative name: without scheme, query, and steps up."""
+    path = uri.partition("://")[2].partition("?")[0].partition("#")[0] if "://" in uri else uri
+    parts = [part for part in clean_name(path).split("/") if part not in ("", ".", "..", "~")]
+    return "/".join(parts) or "(no name)"
+
+
+def _stem(name: str) -> str:
+    folder, slash, base = name.rpartition("/")
+    return folder + slash + (base.rpartition(".")[0] or base)
+
+
+class _Names:
+    """Makes names unique; keeps 8 bytes of hash a row, not the names."""
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+
+    def claim(self, name: str) -> str:
+        folder, slash, base = name.rpartition("/")
+        stem, dot, suffix = base.partition(".")
+        candidate, i = name, 1
+        while hash(candidate) in self._taken:
+            i += 1
+            candidate = f"{folder}{slash}{stem}~{i}{dot}{suffix}"
+        self._taken.add(hash(candidate))
+        return candidate
+
+
+def _text(value: Any) -> str | None:
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return str(value)
+
+
+def _read_rows(store: Store, node: Node, uri_column: str, others: list[str]) -> Iterator[Mapping[str, Any]]:
+    if node.name.lower().endswith(".parquet"):
+        return _parquet_rows(store, node, uri_column, others)
+    return _csv_rows(store, node, uri_column)
+
+
+def _parquet_rows(
+    store: Store, node: Node, uri_column: str, others: list[str]
+) -> Iterator[Mapping[str, Any]]:
+    file = _parquet(store, node)
+    names = file.schema_arrow.names
+    _check_column(node, uri_column, names)
+    for batch in file.iter_batches(_BATCH, columns=[uri_column, *(name for name in others if name in names)]):
+        yield from batch.to_pylist()
+
+
+def _parquet(store: Store, node: Node) -> Any:
+    from pyarrow import ArrowInvalid, parquet  # type: ignore[import-untyped]
+
+    try:
+        return parquet.ParquetFile(
+            local_path(node.uri) if is_local(node.uri) else io.BytesIO(_whole(store, node))
+        )
+    except ArrowInvalid as error:
+        raise ValueError(f"{node.uri} is no Parquet file: {error}") from error
+
+
+def _csv_rows(store: Store, node: Node, uri_column: str) -> Iterator[Mapping[str, Any]]:
+    binary = local_path(node.uri).open("rb") if is_local(node.uri) else io.BytesIO(_whole(store, node))
+    with io.TextIOWrapper(binary, "utf-8-sig", newline="") as text:
+        reader = csv.DictReader(text, delimiter=_delimiter(node), restkey="(more)", strict=True)
+        try:
+            _check_column(node, uri_column, reader.fieldnames or ())
+            for row in reader:
+                if "(more)" in row:
+                    raise ValueError(f"{node.uri} line {reader.line_num}: more fields than the header names")
+                yield row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{node.uri} near line {reader.line_num}: {error}") from error
+
+
+def _whole(store: Store, node: Node) -> bytes:
+    if node.size > MAX_REMOTE_BYTES:
+        raise ValueError(
+            f"{node.uri} is {node.size:,} bytes, a remote table has at most {MAX_REMOTE_BYTES:,}"
+        )
+    return store.read(node.uri, 0, node.size if node.size >= 0 else MAX_REMOTE_BYTES)
+
+
+def _check_column(node: Node, column: str, names: Any) -> None:
+    if column not in names:
+        raise ValueError(
+            f"{node.uri} has no column {column!r} with URIs; set uri_column to one of {list(names)}"
+        )
+
+
+def _delimiter(node: Node) -> str:
+    return "\t" if node.name.lower().endswith(".tsv") else ","
