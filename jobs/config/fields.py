@@ -1,9 +1,12 @@
 """Types of single values in a job file: places, byte sizes, options. Their errors are what the user reads."""
 
+import math
 import re
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from jobs.config.mistakes import suggest
 
 SCHEMES: Final = ("file", "s3", "gs", "az", "abfs", "http", "https", "memory")
 UNITS: Final = {"": 1, "B": 1} | {f"{p}B": 1000**n for n, p in enumerate("KMGT", 1)}
@@ -34,7 +37,9 @@ def parse_place(text: str) -> str:
     scheme, colon, rest = text.partition(":")
     if colon and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         if scheme not in SCHEMES:
-            raise ValueError(f"has the scheme {scheme!r}; known are {', '.join(SCHEMES)}{_near(scheme)}")
+            raise ValueError(
+                f"has the scheme {scheme!r}; known are {', '.join(SCHEMES)}{suggest(scheme, SCHEMES)}"
+            )
         if not rest.startswith("//"):
             raise ValueError(f"is neither a URL ({scheme}://...) nor a plain path (./{text})")
     return text
@@ -74,35 +79,49 @@ def format_size(size: int) -> str:
 def parse_scalar(value: Any) -> Any:
     if not isinstance(value, str | int | float | bool):
         raise ValueError("must be one text, number or true/false")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be a finite number")
     return value
 
 
 def parse_options(options: Any) -> Any:
-    """A mapping of names to scalars or flat lists of scalars: what a function takes as keyword arguments."""
+    """What a function takes as keyword arguments: names to scalars or flat lists of scalars.
+
+    A mapping inside is another spelling of dotted names: {head: {unit: true}} is {"head.unit": true}.
+    """
     if not isinstance(options, dict):
         return options
+    found: dict[str, Any] = {}
     for name, value in options.items():
-        if not (isinstance(name, str) and name.isidentifier()):
+        if not (isinstance(name, str) and all(part.isidentifier() for part in name.split("."))):
             raise ValueError(f"{name!r} is not the name of an option")
-        if value is not None and not all(
-            isinstance(item, str | int | float | bool)
-            for item in (value if isinstance(value, list | tuple) else [value])
-        ):
+        if isinstance(value, dict):
+            found |= {f"{name}.{inner}": item for inner, item in parse_options(value).items()}
+            continue
+        items = value if isinstance(value, list | tuple) else [value]
+        if not all(item is None or isinstance(item, str | int | float | bool) for item in items):
             raise ValueError(f"the option {name!r} must be one value or a flat list of values")
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+        if any(isinstance(item, float) and not math.isfinite(item) for item in items):
+            raise ValueError(f"the option {name!r} must be a finite number")
+        found[name] = tuple(value) if isinstance(value, list) else value
+    return found
 
 
 def parse_sequence(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _near(scheme: str) -> str:
-    from jobs.config.mistakes import suggest
-
-    return suggest(scheme, SCHEMES)
+def parse_field(text: str) -> str:
+    """What a filter looks at."""
+    if not re.fullmatch(r"(quality|meta)\.[\w.-]+|label|caption", text):
+        word = text.partition(".")[0]
+        hint = suggest(word, ("quality", "meta", "label", "caption"))
+        raise ValueError(f"is not a field; write quality.NAME, meta.NAME, label or caption{hint}")
+    return text
 
 
 Place = Annotated[str, AfterValidator(parse_place)]
+FieldName = Annotated[str, AfterValidator(parse_field)]
 OutputPlace = Annotated[str, AfterValidator(parse_output)]
 ByteSize = Annotated[
     int,

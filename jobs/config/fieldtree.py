@@ -11,9 +11,10 @@ from pydantic.fields import FieldInfo
 
 from jobs.config import fields
 from jobs.config.mistakes import Path, show, suggest
-from jobs.config.schema import JOBS
+from jobs.config.schema import JOBS, Cut, Filter, Transform
 
 TYPES: Final = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "mapping"}
+TAGS: Final = tuple(get_args(stage.model_fields["kind"].annotation)[0] for stage in (Filter, Cut, Transform))
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def lookup(name: str) -> list[Field]:
 
 
 def field_names(job: type[BaseModel], path: Path | None, value: Any) -> list[str]:
-    """Names of the fields at a path of a document, or, with None, the dotted names of all of the job's fields.
+    """Names of the fields at a path of a document; with None, the dotted names of all fields of the job.
 
     At an item of a list that may hold several kinds, and with no value that says which, the kinds.
     """
@@ -106,9 +107,9 @@ def default(info: FieldInfo) -> str:
         return "the defaults below it"
     if any(getattr(item, "func", None) is fields.parse_size for item in info.metadata):
         return fields.format_size(value)
-    return (
-        {(): "an empty list"}.get(value) or show(value) if not isinstance(value, dict) else "an empty mapping"
-    )
+    if value in ((), {}):
+        return "an empty list" if value == () else "an empty mapping"
+    return show(value)
 
 
 def _words(annotation: Any) -> str:
@@ -140,14 +141,8 @@ def _kind(section: type[BaseModel]) -> str:
 
 
 def _untagged(path: str) -> list[str]:
-    kinds = {
-        _kind(member)
-        for job in JOBS.values()
-        for info in job.model_fields.values()
-        for member in _sections(info.annotation)
-        if "kind" in member.model_fields
-    }
-    return [part for part in path.split(".") if part not in kinds]
+    """The parts of a path without the kinds that `_tree` puts into it."""
+    return [part for part in path.split(".") if part not in TAGS]
 
 
 def _only_incidental(info: FieldInfo) -> bool:

@@ -6,6 +6,7 @@ from typing import Final
 
 from jobs.config.document import MAX_BYTES, Document, parse
 from jobs.config.mistakes import ConfigError, Mistake, Place, suggest
+from jobs.config.names import check_names
 from jobs.config.overrides import apply
 from jobs.config.schema import Job
 from jobs.config.validate import validate
@@ -27,7 +28,10 @@ def load_with_places(path: str | Path, overrides: Sequence[str] = ()) -> tuple[J
             apply(document, overrides)
         except ConfigError as e:
             mistakes = e.mistakes
-    return validate(document, mistakes), document
+    job = validate(document, mistakes)
+    if unknown := tuple(check_names(job, document)):
+        raise ConfigError(unknown)
+    return job, document
 
 
 def _read(path: Path) -> str:

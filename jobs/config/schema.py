@@ -9,6 +9,7 @@ from jobs.config.fields import (
     INCIDENTAL,
     ByteSize,
     Count,
+    FieldName,
     Options,
     OutputPlace,
     Place,
@@ -65,10 +66,7 @@ class Filter(Section):
     """Keep the samples whose field passes every test given; the others are counted as filtered."""
 
     kind: Literal["filter"]
-    field: str = Field(
-        pattern=r"^(quality|meta)\.[\w.-]+$|^(label|caption)$",
-        description="quality.NAME, meta.NAME, label or caption",
-    )
+    field: FieldName = Field(description="quality.NAME, meta.NAME, label or caption")
     min: float | None = Field(default=None, description="smallest value kept")
     max: float | None = Field(default=None, description="largest value kept")
     one_of: Values | None = Field(default=None, description="values kept")

@@ -1,0 +1,220 @@
+"""The command line. Every command imports what it needs when it runs, so that help is quick."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, Optional
+
+import typer
+
+from jobs import failures
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045 - what typer reads
+    typer.Argument(metavar="KEY.PATH=VALUE", help="Laid over the job file, in order."),
+]
+DatasetPlace = Annotated[str, typer.Argument(metavar="DATASET", help="Path or URL of a dataset.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+OutputFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--output", "-o", metavar="FILE", help="Write here instead of to the terminal."),
+]
+
+SETTINGS: dict[str, Any] = {
+    "no_args_is_help": True,
+    "rich_markup_mode": None,  # plain text: quick to print, and the same in a log
+    "pretty_exceptions_enable": False,
+    "add_completion": False,
+}
+app = typer.Typer(help="Raw multimodal data to training shards to trained models, on Ray.", **SETTINGS)
+config = typer.Typer(help="What a job file may say, and what one does say.", **SETTINGS)
+zoo = typer.Typer(help="The models there are.", **SETTINGS)
+doctor = typer.Typer(help="What is wrong with this machine.", **SETTINGS)
+for _name, _part in (("config", config), ("zoo", zoo), ("doctor", doctor)):
+    app.add_typer(_part, name=_name)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run a command and leave with its exit code: 0, 2, 3, 4, 5 or 130."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]  # allowed anywhere
+    try:
+        app(arguments, prog_name="rayloom")
+    except Exception as e:
+        sys.exit(failures.report(e, debug=debug))
+    sys.exit(failures.OK)
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of every error.")] = False,
+) -> None:
+    """Only declares the option for the help; `main` takes it wherever it stands."""
+
+
+@app.command()
+def run(job_file: JobFile, overrides: Overrides = None) -> None:
+    """Run a job on local Ray, or on the cluster that RAY_ADDRESS names."""
+    from jobs.config import load_job
+
+    job = load_job(job_file, overrides or ())
+    try:
+        match job.kind:
+            case "ingest":
+                from jobs import ingest
+
+                code = ingest.run(job)
+            case "train":
+                from jobs import train
+
+                code = train.run(job)
+            case "infer":
+                from jobs import infer
+
+                code = infer.run(job)
+    except KeyboardInterrupt:
+        again = shlex.join(["rayloom", "run", str(job_file), *(overrides or ())])
+        typer.echo(f"interrupted; what is finished is kept, to go on: {again}", err=True)
+        code = failures.INTERRUPTED
+    raise typer.Exit(code)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the job files go.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite job files that are there.")] = False,
+) -> None:
+    """Write commented job files for every kind of data: ingest, train, infer."""
+    from jobs.init import write
+
+    for path in write(folder, force=force):
+        typer.echo(path)
+
+
+@app.command("ls")
+def list_samples(
+    dataset: DatasetPlace,
+    as_json: AsJson = False,
+    limit: Annotated[Optional[int], typer.Option(min=1, help="At most this many samples.")] = None,  # noqa: UP045
+) -> None:
+    """List the samples of a dataset."""
+    from jobs import dataset as command
+
+    raise typer.Exit(command.ls(dataset, as_json=as_json, limit=limit))
+
+
+@app.command()
+def cat(
+    dataset: DatasetPlace,
+    key: Annotated[str, typer.Argument(help="Key of the sample, as `ls` prints it.")],
+    member: Annotated[Optional[str], typer.Option(help="Only this file of it: jpg, json, ...")] = None,  # noqa: UP045
+    output: OutputFile = None,
+) -> None:
+    """Take one sample out of a dataset."""
+    from jobs import dataset as command
+
+    raise typer.Exit(command.cat(dataset, key, member=member, output=output))
+
+
+@app.command()
+def stats(
+    dataset: DatasetPlace,
+    form: Annotated[str, typer.Option("--format", help="text, json or html.")] = "text",
+    output: OutputFile = None,
+) -> None:
+    """Describe a dataset: counts, sizes, classes, quality."""
+    forms = ("text", "json", "html")
+    if form not in forms:
+        raise typer.BadParameter(f"{form!r} is none of {', '.join(forms)}", param_hint="--format")
+    from jobs import dataset as command
+
+    raise typer.Exit(command.stats(dataset, form=form, output=output))
+
+
+@app.command()
+def check(
+    dataset: DatasetPlace,
+    as_json: AsJson = False,
+    sample: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the shards to read.")] = 1.0,
+) -> None:
+    """Verify every digest of a dataset."""
+    from jobs import dataset as command
+
+    raise typer.Exit(command.check(dataset, as_json=as_json, sample=sample))
+
+
+@config.command("schema")
+def config_schema(
+    kind: Annotated[Optional[str], typer.Argument(help="ingest, train or infer; all without it.")] = None,  # noqa: UP045
+) -> None:
+    """Print the JSON Schema, for editors."""
+    from jobs.config.display import schema_text
+
+    typer.echo(schema_text(kind))
+
+
+@config.command("explain")
+def config_explain(
+    field: Annotated[Optional[str], typer.Argument(help="Such as shards.max_bytes; all without it.")] = None,  # noqa: UP045
+) -> None:
+    """Say what a field means, what it may be and what it is by default."""
+    from jobs.config.display import explain_text
+
+    typer.echo(explain_text(field))
+
+
+@config.command("resolve")
+def config_resolve(job_file: JobFile, overrides: Overrides = None) -> None:
+    """Print the whole job with every default, and where each value comes from."""
+    from jobs.config.display import resolved_text
+    from jobs.config.load import load_with_places
+
+    typer.echo(resolved_text(*load_with_places(job_file, overrides or ())), nl=False)
+
+
+@zoo.command("list")
+def zoo_list(as_json: AsJson = False) -> None:
+    """List the models by name."""
+    from models import list_models
+
+    typer.echo(_text(list(list_models()), as_json))
+
+
+@zoo.command("show")
+def zoo_show(
+    name: Annotated[str, typer.Argument(help="As `zoo list` prints it.")], as_json: AsJson = False
+) -> None:
+    """Show what a model is made of, and how large it is."""
+    import torch
+
+    from models import create_model
+    from models.presets.base import resolve
+
+    with torch.device("meta"):
+        model = create_model(name)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    typer.echo(_text({"name": name, "parameters": size} | resolve(name), as_json))
+
+
+@doctor.command("libs")
+def doctor_libs(as_json: AsJson = False) -> None:
+    """Versions of the native libraries, what is missing, and which Debian package has it."""
+    from jobs.libraries import check_libraries
+
+    raise typer.Exit(check_libraries(as_json=as_json))
+
+
+def _text(value: Any, as_json: bool) -> str:
+    if as_json:
+        import json
+
+        return json.dumps(value)
+    if isinstance(value, dict):
+        return "\n".join(f"{name:<16} {item}" for name, item in value.items())
+    return "\n".join(str(item) for item in value) if isinstance(value, list) else str(value)
+
+
+if __name__ == "__main__":
+    main()
