@@ -1,0 +1,71 @@
+"""Numbers that tell a useful light from a bad one, and a fingerprint."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modalities.base import Arrays
+from modalities.lighting import tonemap
+from modalities.lighting.transforms import resample
+
+
+def quality(arrays: Arrays) -> Mapping[str, float]:
+    """Shares are of the object's pixels over all frames, or of all pixels where no mask is known.
+
+    exposure: mean luminance as shown, 0..1. saturated: share at the top of an integer type. nonfinite: share of
+    values. shadow: share darker than 5 % of the pixel's brightest frame or, of a single frame, of its 95th
+    percentile. highlight: share more than 4 times the median of what is lit. motion: mean change from frame to
+    frame as shown. object: share of the picture. light_elevation_min_deg, _max_deg: above the picture plane.
+    light_spread_deg: widest angle from the mean light.
+    """
+    frames, lights = arrays["frames"], arrays["lights"]
+    shown = tonemap.display(arrays) @ tonemap.LUMINANCE
+    bright = tonemap.linear(arrays) @ tonemap.LUMINANCE
+    mask = np.broadcast_to(arrays.get("mask", np.True_), bright.shape)
+    lit = bright[mask]
+    if not lit.size:
+        lit = shown_lit = np.zeros(1)
+        mask = np.zeros_like(mask)
+    else:
+        shown_lit = shown[mask]
+    top = np.iinfo(frames.dtype).max if frames.dtype.kind == "u" else np.inf
+    over = (frames >= top).any(axis=3)[mask] if frames.dtype.kind == "u" else np.zeros(1)
+    limit = bright.max(axis=0) if len(bright) > 1 else np.percentile(lit, 95)
+    dark = (bright < 0.05 * limit)[mask]
+    middle = np.median(lit[lit > 0.02 * lit.max()]) if lit.max() > 0 else 0.0
+    elevation = np.rad2deg(np.arcsin(np.clip(lights[:, 2], -1, 1)))
+    mean = lights.mean(axis=0)
+    mean = mean / max(float(np.linalg.norm(mean)), 1e-12)
+    finite = np.isfinite(frames) if frames.dtype.kind == "f" else np.ones(1)
+    return {
+        "num_frames": float(len(frames)),
+        "exposure": float(shown_lit.mean()),
+        "saturated": float(over.mean()) if over.size else 0.0,
+        "nonfinite": float(1 - finite.mean()),
+        "shadow": float(dark.mean()) if dark.size else 0.0,
+        "highlight": float((lit > 4 * middle).mean()),
+        "motion": float(np.abs(np.diff(shown, axis=0)).mean()) if len(shown) > 1 else 0.0,
+        "object": float(mask.mean()),
+        "light_elevation_min_deg": float(elevation.min()),
+        "light_elevation_max_deg": float(elevation.max()),
+        "light_spread_deg": float(np.rad2deg(np.arccos(np.clip(lights @ mean, -1, 1))).max()),
+    }
+
+
+def fingerprint(arrays: Arrays) -> int:
+    """64 bits: 48 of the mean picture's left-right slopes on an 8 x 6 grid, 16 of the first and last light.
+
+    A light's x and y are four bits each that fill up with the value, so that near directions differ in few bits;
+    the same object under another light is no duplicate.
+    """
+    shown = (tonemap.display(arrays) @ tonemap.LUMINANCE).mean(axis=0)
+    grid = resample(shown[..., None], 6, 9)[..., 0]
+    slopes = (grid[:, 1:] - grid[:, :-1] > 1 / 128).ravel()
+    levels = np.array([-0.6, -0.2, 0.2, 0.6])
+    lights = (arrays["lights"][[0, -1], :2, None] > levels).ravel()
+    return _number(np.concatenate([slopes, lights]))
+
+
+def _number(bits: NDArray[np.bool_]) -> int:
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")

@@ -1,0 +1,94 @@
+"""What a lighting sample is, and the document that describes one.
+
+A sample is a folder. In a shard its files keep their names, lower case, as extensions. Two layouts are read.
+
+**lighting.json**, our own, beside the frames:
+
+    {
+      "format": "rayloom-lighting", "version": 1,
+      "axes": "x-right y-up z-viewer",       the only one there is; it is written out so that nobody must guess
+      "transfer": "linear" | "srgb" | "display",
+                                             what pixel values mean: radiance times a constant; that, clipped and
+                                             sRGB encoded; or pictures with some other tone curve
+      "frames": ["frame_000.png", ...]       one file a frame, PNG of 8 or 16 bits or .npy (h, w, 3)
+              | "frames.npy" | "video.mp4",  or one file of all of them, .npy (t, h, w, 3)
+      "lights": [{"direction": [x, y, z], "intensity": [r, g, b]}, ...],
+                                             one a frame: unit vector from the surface TO the light in the camera
+                                             frame of that frame; radiance of a white matte surface facing it (1 by
+                                             default)
+      "times": [seconds, ...] | "fps": 8.0,  optional
+      "normals": "normals.npy" | "normals.png",      optional: unit, camera frame, (h, w, 3) or (t, h, w, 3); 0
+                                             where there is no surface; in a PNG 2 v / max - 1, (0, 0, 0) for none
+      "mask": "mask.png" | "mask.npy",       optional: object or not, (h, w), or (t, h, w) in an .npy
+      "camera": {...}, "material": {"name": "metal", ...}, "scene": {...},
+                                             optional objects, kept as they are; the renderer writes field of view
+                                             and pose of each frame, and shape, material and pose of each object
+      "environment": [[[r, g, b] x 9], ...]  optional: a frame's surroundings in its camera frame as spherical
+                                             harmonics of order 2 (`render.harmonics`)
+    }
+
+**lights.npy**, the usual photometric stereo folder: unit directions (n, 3) in the same axes, frames `*_000.npy` or
+`*_000.png` whose number is the row of their light, and perhaps `gt_normal.npy` and `mask.png`. Pixels are linear.
+
+Reason codes of `BadSample`, stable, because people count them; those of image and video headers come on top:
+
+    empty            a file without bytes
+    too-large        over a cap below or over MAX_DECODED_BYTES
+    bad-name         a file whose name cannot be an extension in a shard, or two that differ only in case
+    bad-json         not JSON, or NaN in it
+    unknown-version  another format, version or axes
+    bad-field        a field that is missing or of the wrong form; the detail names it
+    bad-light        a direction that is not finite and of length 1 to 1e-3; the detail names the row
+    bad-npy          an .npy whose header is broken, whose type is not allowed, or of the wrong length
+    missing-file     a file is named and not there
+    no-frames        nothing to look at
+    light-count      frames without a light, or lights without a frame
+    shape-mismatch   frames, normals and mask differ in size or type
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT, VERSION, AXES = "rayloom-lighting", 1, "x-right y-up z-viewer"
+TRANSFERS = ("linear", "srgb", "display")
+
+MAX_FRAMES = 10_000
+MAX_SIDE = 16_384
+MAX_DOCUMENT_BYTES = 2**24
+UNIT_TOLERANCE = 1e-3
+
+AXIS_LETTERS = {
+    "frames": "t h w c",
+    "lights": "t c",
+    "intensity": "t c",
+    "normals": "h w c",  # with a leading t where camera or object move
+    "mask": "h w",  # likewise
+    "times": "t",
+    "environment": "t n c",
+    "transfer": "",
+    "camera": "",
+    "material": "",
+    "scene": "",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layout:
+    """What the headers of a sample's files say, before a pixel is decoded. Names are those of companions."""
+
+    frames: tuple[str, ...]  # one a frame, or one file of all
+    whole: bool  # that one file of all
+    shape: tuple[int, int, int]  # t, h, w
+    dtype: np.dtype[Any]
+    lights: NDArray[np.float64]  # (t, 3)
+    intensity: NDArray[np.float64]  # (t, 3)
+    transfer: str = "linear"
+    times: NDArray[np.float64] | None = None
+    normals: str | None = None
+    mask: str | None = None
+    environment: NDArray[np.float64] | None = None
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # camera, material, scene
