@@ -44,7 +44,7 @@ class Model(nn.Module):
         times: Tensor | None = None,
         mask: Mask | None = None,
     ) -> list[Stage]:
-        """Tokens after every stage; `stage.map()` gives (b, d, h, w) at strides 4, 8, 16, 32 for a pyramid."""
+        """Tokens after every stage; `stage.map()` gives (b, d, h, w), strides 4, 8, 16, 32 in a pyramid."""
         tokens, layout = self.embed(x, coords=coords, wavelengths=wavelengths, times=times, mask=mask)
         return self.backbone(tokens, layout)
 

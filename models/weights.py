@@ -30,7 +30,7 @@ def from_bytes(content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def load_bytes(module: nn.Module, content: bytes) -> dict[str, Any]:
-    """Fill the module; the description comes back. ValueError names what is missing, left over or misshapen."""
+    """Fill the module, return the description. ValueError names what is missing, left over or misshapen."""
     state, config = from_bytes(content)
     own = module.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())

@@ -19,7 +19,7 @@ class Backbone(nn.Module, ABC):
     """Tokens of the stem -> one Stage or several; the first has the stem's own tokens."""
 
     dims: tuple[int, ...]  # channels of each stage
-    position: nn.Module
+    position: nn.Module | None
 
     @abstractmethod
     def forward(self, x: Tokens, layout: Layout) -> list[Stage]: ...
@@ -45,6 +45,13 @@ def stack(
             yield Block(dim, mixer, mlp_ratio=mlp_ratio, drop_path=rate, layer_scale=layer_scale)
 
     return nn.ModuleList(blocks())
+
+
+def run(blocks: nn.Module, x: Tokens, layout: Layout) -> Tokens:
+    """Blocks one after the other."""
+    for block in blocks.children():
+        x = block(x, layout)
+    return x
 
 
 def split_name(part: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

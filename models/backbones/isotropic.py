@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from models.backbones.base import BACKBONES, Backbone, Mixers, position_for, ramp, stack
+from models.backbones.base import BACKBONES, Backbone, Mixers, position_for, ramp, run, stack
 from models.layout import Layout, Stage, Tokens
 
 
@@ -31,6 +31,4 @@ class Isotropic(Backbone):
     def forward(self, x: Tokens, layout: Layout) -> list[Stage]:
         if self.position is not None:
             x = self.position(x, layout)
-        for block in self.blocks:
-            x = block(x, layout)
-        return [Stage(self.norm(x), layout)]
+        return [Stage(self.norm(run(self.blocks, x, layout)), layout)]

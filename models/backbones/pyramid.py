@@ -1,10 +1,11 @@
 """Stages of blocks with fewer, wider tokens from one to the next."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from torch import nn
 
-from models.backbones.base import BACKBONES, Backbone, Mixers, position_for, ramp, stack
+from models.backbones.base import BACKBONES, Backbone, Mixers, position_for, ramp, run, stack
 from models.layers.merging import CurvePooling, PatchMerging
 from models.layout import Layout, Stage, Tokens
 
@@ -38,7 +39,7 @@ class Pyramid(Backbone):
             raise LookupError(f"no merge {merge!r}; there are {sorted(MERGES)}")
         self.dims = tuple(dims)
         self.position = position_for(dims[0], axes, position)
-        self.merges = nn.ModuleList(MERGES[merge](a, b) for a, b in zip(dims, dims[1:], strict=False))
+        self.merges = nn.ModuleList(MERGES[merge](a, b) for a, b in pairwise(dims))
         rates = iter(ramp(drop_path, sum(depths)))
         self.stages = nn.ModuleList(
             stack(
@@ -57,8 +58,7 @@ class Pyramid(Backbone):
             if i:
                 x, layout, step = self.merges[i - 1](x, layout)
                 parent = step if parent is None or step is None else step.gather(1, parent)
-            for block in blocks:
-                x = block(x, layout)
+            x = run(blocks, x, layout)
             stages.append(Stage(x, layout, parent))
         stages[-1] = stages[-1]._replace(tokens=self.norm(x))
         return stages

@@ -13,7 +13,8 @@ RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 class Fuse(nn.Module):
     """sum over stages of resize(W_s norm(x_s)), then GELU: (b, n of the stem, width).
 
-    Paper: Xie et al., 2021, arXiv:2105.15203, eq. 4 (an all-linear decoder). Departs from it: sums, not concat.
+    Paper: Xie et al., 2021, arXiv:2105.15203, eq. 4 (an all-linear decoder).
+    Departs from it: sums instead of concatenating.
     """
 
     def __init__(self, dims: Sequence[int], width: int) -> None:
@@ -31,7 +32,7 @@ class Fuse(nn.Module):
 
 
 def resize(stage: Stage, to: Stage) -> Tensor:
-    """Tokens of a stage at the places of another: interpolated on rasters, inherited from the parent elsewhere."""
+    """Tokens of a stage at the places of another: interpolated on rasters, else those of the parents."""
     if stage.parent is not None:
         return stage.tokens.gather(1, stage.parent[..., None].expand(-1, -1, stage.tokens.shape[-1]))
     if stage.layout.grid == to.layout.grid:

@@ -12,7 +12,7 @@ from models.registry import Registry
 
 
 class Head(nn.Module, ABC):
-    """Features to numbers. `per` says how often: once a "sample", a "cell" (pixel, point), or per raw "value"."""
+    """Features to numbers, once per "sample", per "cell" (pixel, point) or per raw "value"."""
 
     per: ClassVar[str] = "sample"
 

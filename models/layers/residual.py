@@ -18,7 +18,7 @@ class LayerScale(nn.Module):
 
 
 class DropPath(nn.Module):
-    """In training, drop the branch of a sample with probability `rate` (Huang et al., 2016, arXiv:1603.09382)."""
+    """In training, drop a sample's branch with probability `rate` (Huang et al., 2016, arXiv:1603.09382)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

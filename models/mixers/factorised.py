@@ -9,7 +9,7 @@ from models.mixers.base import MIXERS, TokenMixer, Traits
 
 @MIXERS.register
 class FactorisedAttention(TokenMixer):
-    """s = space(x);  y = s + time(norm(x + s)).  With the block's residual: two attentions, each with its own.
+    """s = space(x);  y = s + time(norm(x + s)).  Each has a residual, with the block's own.
 
     Shape: (b, n, d) -> (b, n, d), n = t h w of layout.grid.
     Cost:  O(n (h w + t) d) time.

@@ -17,9 +17,9 @@ class SerialisedAttention(TokenMixer):
 
     Shape: (b, n, d) -> (b, n, d), any order of tokens; reads layout.coords.
     Cost:  O(n group d + n log n) time.
-    Paper: Wu et al., 2023, arXiv:2312.10035, sec. 4.2; `shifted` moves the cuts by half a group, as in Wang et
-        al., 2022, arXiv:2301.08739. Departs from them: the last run is shorter instead of borrowing points of
-        the run before it.
+    Paper: Wu et al., 2023, arXiv:2312.10035, sec. 4.2; `shifted` moves the cuts by half a group, as in
+        Liu et al., 2023, arXiv:2301.08739. Departs from them: the last run is shorter instead of borrowing
+        points of the run before it.
     """
 
     traits = Traits(coords=True, permutation_equivariant=True, linear_time=True)

@@ -1,4 +1,4 @@
-"""Spatial-spectral attention: half of the heads look over space, half over bands, told apart by wavelength."""
+"""Spatial-spectral attention: half of the heads over space, half over bands, placed by wavelength."""
 
 import torch
 from jaxtyping import Float
@@ -15,13 +15,14 @@ NM_PER_UNIT = 1000.0  # rotary positions are micrometres
 
 @MIXERS.register
 class SpatialSpectralAttention(TokenMixer):
-    """y = W [space heads: softmax over (h, w) of one band | band heads: softmax over c of one place, rotary in nm].
+    """y = W [softmax over (h, w) of one band | softmax over c of one place, rotary in nm], heads halved.
 
     Shape: (b, n, d) -> (b, n, d), n = c h w of layout.grid; any number of bands. Without layout.wavelengths
         the bands are a set.
     Cost:  O(n (h w + c) d) time.
-    Paper: the split into parallel axis heads is that of Dong et al., 2021, arXiv:2107.00652, the axes those of
-        Scheibenreif et al., 2023 (masked spectral transformers). Departs from them: rotary wavelengths.
+    Paper: heads split between axes as in Dong et al., 2021, arXiv:2107.00652, eq. 3, the axes as in
+        Scheibenreif et al., 2023 (masked vision transformers for hyperspectral images). Departs from them:
+        rotary wavelengths.
     """
 
     traits = Traits(grid_axes=3)

@@ -20,9 +20,9 @@ class WindowAttention(TokenMixer):
 
     Shape: (b, n, d) -> (b, n, d), n = prod(layout.grid). `shifted` moves the windows by half their size.
     Cost:  O(n w^k d) time for windows of w on k axes.
-    Paper: Liu et al., 2021, arXiv:2103.14030, eq. 4. Departs from it: an axis no longer than the window is one
-        window and not shifted, each axis by itself; tokens added as padding are hidden, unless `hide_padding`
-        is false, as in the paper's code.
+    Paper: Liu et al., 2021, arXiv:2103.14030, eq. 4. Departs from it: an axis no longer than the window
+        is one window and not shifted, each axis by itself; tokens added as padding are hidden, unless
+        `hide_padding` is false, as in the paper's code.
     """
 
     traits = Traits(grid_axes=2, linear_time=True)
@@ -90,10 +90,8 @@ class WindowAttention(TokenMixer):
             real = self.bias.new_ones(1, *grid, 1, dtype=torch.bool)
             if layout.mask is not None:
                 real = layout.mask.unflatten(1, grid)[..., None]
-            if self.hide_padding:
-                real = pad_to_multiple(real, window)
-            else:  # the raster's own padding counts as tokens, what the caller hides does not
-                real = ~pad_to_multiple(~real, window)
+            # without hide_padding the raster's own padding counts as tokens, what the caller hides does not
+            real = pad_to_multiple(real, window) if self.hide_padding else ~pad_to_multiple(~real, window)
             keys = self._cut(real, window, shift).mT  # (b, windows, 1, n)
             allowed = keys if allowed is None else allowed & keys
         if allowed is not None:

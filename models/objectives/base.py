@@ -15,7 +15,7 @@ Batch = Mapping[str, Tensor]
 
 
 class Objective(nn.Module, ABC):
-    """task(batch) -> {"prediction", and "loss" when the batch has the target}; ready to be wrapped for DDP."""
+    """task(batch) -> {"prediction", and "loss" when the batch has the target}."""
 
     head: ClassVar[str]  # the part that answers it
 
@@ -40,7 +40,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def metrics(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Float[Tensor, " b"]]:
-        """One number a sample from what `forward` gave; the metric is their mean (`nanmean` where unlabelled)."""
+        """One number a sample, from what `forward` gave; their mean (`nanmean`) is the metric."""
 
     def arguments(self, batch: Batch) -> dict[str, Tensor]:
         """The model's arguments, taken from the batch; LookupError names a field that is not there."""
@@ -56,7 +56,7 @@ class Objective(nn.Module, ABC):
 OBJECTIVES: Registry[Objective] = Registry("models.objectives")
 
 
-def mean_where(values: Float[Tensor, "b *s"], keep: Tensor) -> Float[Tensor, " b"]:
+def mean_where(values: Float[Tensor, "b ..."], keep: Tensor) -> Float[Tensor, " b"]:
     """Mean of each sample over the places kept; NaN where none is."""
     weight = keep.to(values.dtype).flatten(1)
     total = (values.flatten(1) * weight).sum(1)

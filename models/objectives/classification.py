@@ -40,5 +40,6 @@ class Classification(Objective):
         logits = self.answer(batch).float()
         return {"probabilities": logits.softmax(-1), "label": logits.argmax(-1)}
 
+    @torch.no_grad()
     def metrics(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         return {"accuracy": (outputs["prediction"].argmax(-1) == batch[self.target]).float()}

@@ -46,7 +46,7 @@ class Masked(Objective):
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> dict[str, Tensor]:
-        """ "reconstruction" has the shape of x: hidden tokens as predicted, the others as they are."""
+        """The reconstruction has the shape of x: hidden tokens as predicted, the others as they are."""
         values, target, hidden, _ = self._run(batch)
         whole = torch.where(hidden[..., None], values, target)
         x = batch[self.inputs["x"]]
@@ -55,9 +55,10 @@ class Masked(Objective):
             "reconstruction": self.model.stem.join(whole, self.model.size(x)),
         }
 
+    @torch.no_grad()
     def metrics(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """The baseline answers every hidden token with the mean of the tokens seen."""
-        return {"masked_mse": outputs["error"].detach(), "baseline_mse": outputs["baseline"].detach()}
+        return {"masked_mse": outputs["error"], "baseline_mse": outputs["baseline"]}
 
     def _run(self, batch: Batch) -> tuple[Tensor, Tensor, Mask, Mask]:
         """Values (b, n, v) predicted and true, tokens hidden and tokens seen (b, n)."""

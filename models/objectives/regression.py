@@ -38,6 +38,7 @@ class Regression(Objective):
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         return {"value": self.answer(batch).float()}
 
+    @torch.no_grad()
     def metrics(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         value = outputs["prediction"]
         target = self._target(value, batch)

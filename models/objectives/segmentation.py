@@ -39,6 +39,7 @@ class Segmentation(Objective):
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         return {"segmentation": self.answer(batch).argmax(self.axis)}
 
+    @torch.no_grad()
     def metrics(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """A sample without any labelled place has NaN."""
         target = self._target(outputs["prediction"], batch)

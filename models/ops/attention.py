@@ -17,10 +17,9 @@ def attend(
 ) -> Float[Tensor, "b h n f"]:
     """softmax(q k^T / sqrt(e) + bias) v; a boolean `bias` is a mask, true where attention is allowed."""
     if q.is_cuda and q.shape[0] > MAX_BATCH:
-        split = [t.split(MAX_BATCH) for t in (q, k, v)]
-        parts = bias.expand(q.shape[0], *bias.shape[1:]).split(MAX_BATCH) if bias is not None else None
-        biases = parts or (None,) * len(split[0])
-        return torch.cat([attend(*part, b) for *part, b in zip(*split, biases, strict=True)])
+        whole = None if bias is None else bias.expand(q.shape[0], *bias.shape[1:])
+        cuts = [slice(i, i + MAX_BATCH) for i in range(0, q.shape[0], MAX_BATCH)]
+        return torch.cat([attend(q[c], k[c], v[c], None if whole is None else whole[c]) for c in cuts])
     if bias is not None and q.is_cuda and k.shape[-2] % 128 == 64:
         # pytorch#196678: cuDNN's backward gives NaN for masked attention at these lengths
         with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):

@@ -12,7 +12,8 @@ def rotate(
 ) -> Float[Tensor, "*s n e"]:
     """Turn channel pairs by angle position * frequency, so that q.k depends on position differences only.
 
-    Frequencies are spread evenly in octaves below pi per unit. Source: Su et al., 2021, arXiv:2104.09864, eq. 15.
+    Frequencies are spread evenly in octaves below pi per unit. Source:
+    Su et al., 2021, arXiv:2104.09864, eq. 15.
     """
     pairs = x.shape[-1] // 2
     step = torch.arange(pairs, device=x.device, dtype=positions.dtype) / max(pairs, 1)

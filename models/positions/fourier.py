@@ -1,4 +1,4 @@
-"""Fourier positions: sines and cosines of where a token lies, mapped to channels; any size, any number of axes."""
+"""Fourier positions: sines and cosines of where a token lies, mapped to channels."""
 
 import math
 
@@ -31,7 +31,7 @@ class FourierPosition(nn.Module):
 
 
 def places(layout: Layout, *, like: Tensor) -> Float[Tensor, "b n k"]:
-    """Where each token is: coords as they are; grid axes from -1 to 1; bands in micrometres; times in seconds."""
+    """Where each token is: coords as given; grid axes from -1 to 1; bands in micrometres; times in s."""
     if layout.coords is not None:
         return layout.coords
     if layout.grid is None:

@@ -2,7 +2,7 @@
 
 PRESETS = {
     "swin_tiny": {
-        "doc": "Swin-T, 28.29 M parameters with 1000 classes. Padding is visible to its windows, as in the paper's code.",
+        "doc": "Swin-T, 28.29 M. Windows see padding, as in the paper's code.",
         "modality": "image",
         "stem": "patch",
         "stem.patch": 4,
@@ -20,6 +20,16 @@ PRESETS = {
         "num_outputs": 1000,
         "init_std": 0.02,
     },
-    "swin_small": {"base": "swin_tiny", "doc": "Swin-S, 49.61 M.", "backbone.depths": (2, 2, 18, 2), "backbone.drop_path": 0.3},
-    "swin_base": {"base": "swin_small", "doc": "Swin-B, 87.77 M.", "backbone.dims": (128, 256, 512, 1024), "backbone.drop_path": 0.5},
-}  # fmt: skip
+    "swin_small": {
+        "base": "swin_tiny",
+        "doc": "Swin-S, 49.61 M.",
+        "backbone.depths": (2, 2, 18, 2),
+        "backbone.drop_path": 0.3,
+    },
+    "swin_base": {
+        "base": "swin_small",
+        "doc": "Swin-B, 87.77 M.",
+        "backbone.dims": (128, 256, 512, 1024),
+        "backbone.drop_path": 0.5,
+    },
+}

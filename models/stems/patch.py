@@ -14,7 +14,8 @@ from models.stems.base import STEMS, Side, Stem
 class PatchStem(Stem):
     """(b, c, h, w) -> (b, n, d) on a grid (ceil(h / patch), ceil(w / patch)); zeros beyond the edge.
 
-    `side.mask` hides tokens, (b, n). Paper: Dosovitskiy et al., 2020, arXiv:2010.11929, eq. 1, no class token.
+    `side.mask` hides tokens, (b, n).
+    Paper: Dosovitskiy et al., 2020, arXiv:2010.11929, eq. 1, without the class token.
     """
 
     axes, shape = 2, "b c h w"
