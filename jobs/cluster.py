@@ -33,13 +33,14 @@ def cluster(workers: int | None = None) -> Iterator[None]:
         environment |= {"working_dir": str(ROOT), "excludes": list(EXCLUDES)}
     else:
         environment["env_vars"] = {**ENVIRONMENT, "PYTHONPATH": _python_path()}
+    logging.getLogger("ray").setLevel(logging.ERROR)  # its own greetings are not the user's business
     try:
         ray.init(
             address=remote,
             num_cpus=None if remote else workers,
             include_dashboard=None if remote else False,
             runtime_env=environment,
-            logging_level=logging.WARNING,
+            logging_level=logging.ERROR,
             log_to_driver=False,
             configure_logging=True,
         )
@@ -68,4 +69,4 @@ def _quiet() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -41,22 +41,22 @@ def infer_dataset(job: InferJob) -> Any:
         )
     url, step = job.checkpoint, last.step
     progress = Progress("infer")
-    with cluster():
-        from pipelines.graphs.predict import predict
+    from pipelines.graphs.predict import predict
 
-        try:
-            return predict(
-                dataset,
-                job.output,
-                model=digest([last.digest, job.split])[:32],
-                make=lambda: Predictor(url, step),
-                split=job.split,
-                batch_size=job.batch_size,
-                workers=job.workers,
-                report=progress,
-            )
-        finally:
-            progress.close()
+    try:
+        return predict(
+            dataset,
+            job.output,
+            model=digest([last.digest, job.split])[:32],
+            make=lambda: Predictor(url, step),
+            split=job.split,
+            batch_size=job.batch_size,
+            workers=job.workers,
+            report=progress,
+            connect=cluster,
+        )
+    finally:
+        progress.close()
 
 
 class Predictor:

@@ -47,12 +47,17 @@ def ingest_dataset(job: IngestJob) -> Any:
     source = SimpleNamespace(**resolved["source"], seed=job.seed)
     local = None if "://" in job.output else Path(job.output) / "runs" / "progress.jsonl"
     progress = Progress(f"ingest {job.modality}", local)
-    with cluster(job.workers):
-        from pipelines.graphs.ingest import ingest
+    from pipelines.graphs.ingest import ingest
 
-        try:
-            return ingest(
-                source, job.output, modality=job.modality, settings=settings, job=resolved, report=progress
-            )
-        finally:
-            progress.close()
+    try:
+        return ingest(
+            source,
+            job.output,
+            modality=job.modality,
+            settings=settings,
+            job=resolved,
+            report=progress,
+            connect=lambda: cluster(job.workers),
+        )
+    finally:
+        progress.close()

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,7 +25,7 @@ from pipelines.sources import Entry, list_source
 from pipelines.stages.process import check_stages
 from pipelines.stages.survey import survey_entries
 
-CHUNK = 256  # entries one survey task looks at
+CHUNKS = ((64, 32), (1024, 256), (2**62, 4096))  # until chunk i, so many entries a survey task
 LISTING = pa.schema([("id", pa.int64()), ("entry", pa.string())])
 Report = Callable[[str, int, int], None]  # phase, units done, units in all
 
@@ -41,12 +42,14 @@ class Outcome:
 def ingest(
     source: Any, output: str, *, modality: str, settings: Mapping[str, Any], job: Mapping[str, Any],
     report: Report = lambda *_: None,
+    connect: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Outcome:  # fmt: skip
     """Bring what is new in `source` into the dataset at `output`. Interrupted, it goes on where it was.
 
     `settings` decide the bytes: stages, decode, dedup, seed, split {val, test}, shards {max_bytes,
     max_samples, shuffle}. Raises Conflict when the dataset was built with others, or by somebody else
-    at the same time. Source: the protocol that pipelines.sources.list_source takes.
+    at the same time. Source: the protocol that pipelines.sources.list_source takes. `connect` gives a
+    connection to Ray; it is entered only when there is something to do.
     """
     kind = modalities.get(modality)
     check_stages(settings["stages"], kind)
@@ -62,12 +65,13 @@ def ingest(
     survey_id, chunks = _list(storage, source, kind, settings_digest, known)
     if known and not chunks:
         return Outcome(manifest=known.manifest, books=Books(), added=False)
-    survey = _survey(storage, survey_id, chunks, modality, settings, report)
-    plan = _plan(survey, known, settings, kind.patterns)
-    if known and not plan.samples.num_rows and not plan.dropped.num_rows:
-        return Outcome(manifest=known.manifest, books=Books(), added=False)
-    name = write_plan(storage, plan, modality)
-    done = _pack(storage, name, plan.units, report)
+    with connect():
+        survey = _survey(storage, survey_id, chunks, modality, settings, report)
+        plan = _plan(survey, known, settings, kind.patterns)
+        if known and not plan.samples.num_rows and not plan.dropped.num_rows:
+            return Outcome(manifest=known.manifest, books=Books(), added=False)
+        name = write_plan(storage, plan, modality)
+        done = _pack(storage, name, plan.units, report)
     books = _books(plan, done)
     manifest = Manifest(
         number=parent.number + 1 if parent else 0,
@@ -93,7 +97,7 @@ def _list(
     hasher = blake3.blake3(settings.encode())
     with tempfile.TemporaryDirectory(prefix="rayloom-") as folder:
         chunks = 0
-        while chunk := list(islice(new, CHUNK)):
+        while chunk := list(islice(new, next(size for until, size in CHUNKS if chunks < until))):
             ids, entries = zip(*chunk, strict=True)
             columns = {"id": ids, "entry": [entry.to_json() for entry in entries]}
             Path(folder, f"{chunks:06}").write_bytes(to_parquet(pa.table(columns, schema=LISTING)))

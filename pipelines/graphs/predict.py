@@ -1,6 +1,7 @@
 """Predictions over a dataset: a Parquet part a shard, a row a sample in its order, committed whole."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -67,6 +68,7 @@ def predict(
     batch_size: int = 32,
     workers: int = 1,
     report: Report = lambda *_: None,
+    connect: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> tuple[Predictions, int]:
     """Predict every shard that `output` does not have yet; the snapshot, and how many shards were new.
 
@@ -85,7 +87,8 @@ def predict(
     if last and not todo:
         return last, 0
     if todo:
-        _run(dataset, storage, model, todo, make, batch_size, workers, report)
+        with connect():
+            _run(dataset, storage, model, todo, make, batch_size, workers, report)
     new = {shard.digest: _done(storage, model, shard.digest) for shard in todo}
     parts = [had.get(shard.digest) or new[shard.digest] for shard in shards]
     if missing := [s.digest for s, part in zip(shards, parts, strict=True) if part is None]:
