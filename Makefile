@@ -1,0 +1,28 @@
+# make demo: ingest, train and predict on all five kinds of data.   make test: every test.
+.PHONY: setup demo test lint bench clean
+.DEFAULT_GOAL := demo
+
+READY := .venv/.ready
+BIN := .venv/bin
+DATA ?=
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt infra/setup.sh
+	./infra/setup.sh
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/python -m jobs.demo --output demo $(if $(DATA),--data $(DATA))
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf demo .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Everything a fresh Debian or Ubuntu machine needs: system libraries, .venv, pinned Python packages.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-python3}
+
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+  echo "rayloom needs Python 3.11 or newer, $PYTHON is $("$PYTHON" -V 2>&1); set PYTHON=/path/to/python3.11" >&2
+  exit 2
+}
+
+# What libOpen3D.so asks the system for, and the Debian package that has it.
+declare -A LIBRARIES=(
+  [libusb-1.0.so.0]=libusb-1.0-0 [libGL.so.1]=libgl1 [libEGL.so.1]=libegl1 [libgomp.so.1]=libgomp1
+  [libX11.so.6]=libx11-6
+)
+missing=()
+known=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p)
+for library in "${!LIBRARIES[@]}"; do
+  grep -q "$library" <<<"$known" || missing+=("${LIBRARIES[$library]}")
+done
+"$PYTHON" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+if ((${#missing[@]})); then
+  install="apt-get install -y --no-install-recommends ${missing[*]}"
+  if ((EUID == 0)); then
+    apt-get update -q && DEBIAN_FRONTEND=noninteractive $install
+  elif sudo -n true 2>/dev/null; then
+    sudo apt-get update -q && sudo DEBIAN_FRONTEND=noninteractive $install
+  else
+    echo "open3d needs system libraries that are not here. Install them, then run make again:" >&2
+    echo "  sudo $install" >&2
+    exit 2
+  fi
+fi
+
+[ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
+.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,tracking,dev]'
+# A peer in tests only. Its own requirements would bring torchvision, of which there is no CPU build.
+.venv/bin/python -m pip install --quiet --no-deps --constraint constraints.txt timm
