@@ -1,7 +1,7 @@
 """Point clouds in shards: source bytes as they are, or arrays packed without loss.
 
-`encode` makes one of two things. Fields that came from LAS and still lie on its grid become one "laz", with the
-same scale, offset, CRS and dimensions. Everything else becomes one .npy a field: "points.npy", "intensity.npy"...
+`encode` makes one of two things. Fields that came from LAS and still lie on its grid become one "laz", with
+the same scale, offset, CRS and dimensions. All else becomes one .npy a field: "points.npy", "crs.npy"...
 `decode` reads those and every source format, whatever else (labels, captions) lies in the sample.
 """
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from modalities.base import Arrays, BadSample, Files, Meta, Raw
 from modalities.pointcloud import laz
+from modalities.pointcloud.guard import guarded
 from modalities.pointcloud.readers import las, pcd, ply, table, text
 from modalities.pointcloud.schema import GLOBAL, check_size
 
@@ -42,23 +43,13 @@ def pack(raw: Raw, meta: Meta) -> Files:
 
 def decode(files: Files) -> Arrays:
     """`points` (n, 3) and every other stored field; GLOBAL names the fields that are not one row a point."""
-    try:
-        for extension, read in _READERS.items():
-            if extension in files:
+    for extension, read in _READERS.items():
+        if extension in files:
+            with guarded(f"the .{extension} file"):
                 return read(files[extension])
-        if "points.npy" in files:
+    if "points.npy" in files:
+        with guarded("the .npy files"):
             return _decode_fields(files)
-    except BadSample:
-        raise
-    except MemoryError as e:
-        raise BadSample("too-large", "no memory for this point cloud; cut it into tiles") from e
-    except Exception as e:
-        raise BadSample("corrupt", f"{type(e).__name__}: {str(e)[:300]}") from e
-    except BaseException as e:
-        # A Rust panic in lazrs arrives as a PanicException, which is no Exception.
-        if type(e).__name__ != "PanicException":
-            raise
-        raise BadSample("corrupt", f"the LAZ decoder gave up: {str(e)[:300]}") from e
     raise BadSample(
         "unknown-format", f"no point cloud among {sorted(files)}; wanted one of {sorted(_READERS)}"
     )

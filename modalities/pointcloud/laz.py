@@ -28,18 +28,19 @@ def write(arrays: Arrays) -> bytes | None:
         return None
     try:
         return _write(arrays, integers)
-    except (ValueError, OverflowError, KeyError, TypeError, _laspy_error()):
+    except (ValueError, OverflowError, KeyError, TypeError, RuntimeError, _laspy_error()):
         return None
 
 
 def _laspy_error() -> type[Exception]:
-    from laspy.errors import LaspyException
+    from laspy.errors import LaspyException  # type: ignore[import-untyped, unused-ignore]
 
-    return LaspyException
+    error: type[Exception] = LaspyException
+    return error
 
 
 def _write(arrays: Arrays, integers: NDArray[np.int32]) -> bytes:
-    import laspy
+    import laspy  # type: ignore[import-untyped, unused-ignore]
 
     number = int(arrays["point_format"])
     header = laspy.LasHeader(

@@ -26,12 +26,14 @@ def prepare(
     """Points a network takes.
 
     points (n, 3) float32: centred on the middle of the drawn points, the farthest at distance 1.
-    features (n, f) float32, f = the sum of FEATURES in the order asked for (5 by default), zeros where the source
-    has none: height above the lowest point in the unit of `points`; intensity and rgb in [0, 1]; unit normals.
+    features (n, f) float32, f = the sum of FEATURES in the order asked for (5 by default), zeros where the
+    source has none: height above the lowest point, in the unit of `points`; intensity and rgb in [0, 1]; unit
+    normals.
     segmentation (n,) int64: only if the source has classes for its points.
 
-    Without `rng`: farthest-point sampling, always the same. With it: random points, then a turn about z, a factor
-    in `scale`, `jitter` (a normal deviate cut at 3), and up to `dropout` of the points replaced by the first.
+    Without `rng`: farthest-point sampling, always the same. With it: random points, then a turn about z, a
+    factor in `scale`, `jitter` (a normal deviate cut at 3), and up to `dropout` of the points replaced by the
+    first.
     A cloud with too few points repeats them.
     """
     unknown = sorted(set(features) - set(FEATURES))
@@ -100,7 +102,7 @@ def _augment(
 
 
 def farthest(points: NDArray[Any], number: int) -> NDArray[np.int64]:
-    """Rows of `number` points, each the farthest from those before it; all of them repeated if they are fewer.
+    """Rows of `number` points, each the farthest from those before it; repeated when the cloud has fewer.
 
     A large cloud is thinned evenly in file order first, to `_SEARCHED` * number points.
     """

@@ -21,9 +21,9 @@ _RAMP = (
 
 
 def preview(arrays: Arrays) -> Files:
-    """`png` (512, 512): oblique view; `json`: {"points": n x 3, "colors": n x 3 of 0..255, "num_points", "center"}.
+    """`png` 512 x 512, oblique; `json`: "points" n x 3, "colors" n x 3 of 0..255, "num_points" and "center".
 
-    Colours are the source's, or those of height. The json holds at most 20,000 points, relative to "center".
+    Colours are the source's, or those of height. The json lists at most 20,000 points, relative to "center".
     """
     cloud = _thin(finite(arrays), _DRAWN)
     colors = _colors(cloud)

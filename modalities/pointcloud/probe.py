@@ -3,7 +3,9 @@
 import re
 
 from modalities.base import BadSample, Meta, Raw
+from modalities.pointcloud.guard import guarded
 from modalities.pointcloud.readers import las, pcd, ply, table, text
+from modalities.pointcloud.schema import MAX_POINTS
 
 PATTERNS = (
     "*.copc.laz",
@@ -23,7 +25,7 @@ REASONS = {
     "unknown-format": "neither first bytes nor values are those of a format we read",
     "extension-mismatch": "the name says another format than the first bytes",
     "truncated": "the file ends before what its header promises",
-    "too-large": f"more than {las.MAX_POINTS:,} compressed points, or more than one sample may decode to",
+    "too-large": f"more than {MAX_POINTS:,} compressed points, or more than one sample may decode to",
     "corrupt": "header or data contradict themselves",
     "unsupported": "a standard variant that is not read",
     "unsafe": "content that would run code",
@@ -61,21 +63,17 @@ def probe(raw: Raw) -> Meta:
     suffix = "." + raw.filename.rpartition(".")[2]
     if kind is None:
         return _probe_unmarked(raw, head, suffix)
-    try:
-        meta = {"ply": ply.inspect, "las": las.inspect, "npy": table.inspect_npy, "pcd": pcd.inspect}[kind](
-            raw
-        )
-    except OSError as e:
-        raise BadSample("corrupt", f"{raw.name} cannot be read: {e}") from e
+    inspect = {"ply": ply.inspect, "las": las.inspect, "npy": table.inspect_npy, "pcd": pcd.inspect}[kind]
+    with guarded(raw.name):
+        meta = inspect(raw)
     _check_suffix(raw, meta["format"], suffix)
     return meta
 
 
 def _probe_unmarked(raw: Raw, head: bytes, suffix: str) -> Meta:
-    if suffix in _TEXT:
-        return text.inspect(raw)
-    if suffix in _BINARY:
-        return table.inspect_bin(raw)
+    if suffix in _TEXT + _BINARY:
+        with guarded(raw.name):
+            return text.inspect(raw) if suffix in _TEXT else table.inspect_bin(raw)
     if head.startswith(b"PK\x03\x04"):
         raise BadSample("unsupported", f"{raw.name} is a zip (.npz?); store its arrays as .npy files")
     raise BadSample("unknown-format", f"{raw.name} begins with {head[:8]!r}, not as a {suffix} file does")

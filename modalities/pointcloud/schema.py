@@ -89,7 +89,7 @@ def check_size(num_points: int, point_bytes: int) -> None:
     if num_points * point_bytes > MAX_DECODED_BYTES:
         raise BadSample(
             "too-large",
-            f"{num_points:,} points of {point_bytes} bytes are more than {MAX_DECODED_BYTES:,} bytes decoded; "
+            f"{num_points:,} points of {point_bytes} bytes are more than {MAX_DECODED_BYTES:,} bytes; "
             "cut the cloud into tiles",
         )
 
@@ -101,7 +101,7 @@ def select(arrays: Arrays, index: NDArray[Any]) -> dict[str, NDArray[Any]]:
 
 def finite(arrays: Arrays) -> dict[str, NDArray[Any]]:
     """Without points that have a NaN or infinite coordinate; BadSample "empty" when none is left."""
-    keep = np.isfinite(arrays["points"]).all(axis=1)
+    keep = np.asarray(np.isfinite(arrays["points"]).all(axis=1))
     if not keep.any():
         raise BadSample("empty", f"none of {len(keep)} points has finite coordinates; filter such clouds out")
     return dict(arrays) if keep.all() else select(arrays, keep)
@@ -126,21 +126,22 @@ def _unit(values: NDArray[Any]) -> NDArray[np.float32]:
         full = 255.0
     else:
         full = 1.0 if values.dtype.kind == "f" and top <= 1 else 255.0 if top <= 255 else max(65535.0, top)
-    return np.clip(np.nan_to_num(np.asarray(values, np.float32)) / np.float32(full), 0, 1)
+    unit: NDArray[np.float32] = np.nan_to_num(np.asarray(values, np.float32)) / np.float32(full)
+    return unit.clip(0, 1)
 
 
 def labels(arrays: Arrays) -> NDArray[np.int64] | None:
     """Per-point classes (n,), from the first of LABELS that is there."""
     for name in LABELS:
         if name in arrays and arrays[name].ndim == 1:
-            return arrays[name].astype(np.int64)
+            return np.nan_to_num(arrays[name]).astype(np.int64)
     return None
 
 
 def guess_columns(rows: NDArray[Any]) -> list[str]:
     """Names of the columns of a headerless table (m, k >= 3), from the values of its first rows.
 
-    3: x y z. 4: and intensity. 5: and ring, if whole numbers. 6: and colours (0..255 or 0..1) or unit normals.
+    3: x y z. 4: and intensity. 5: and ring, if whole numbers. 6: and colours (to 255 or 1) or unit normals.
     7: colours and a label, or intensity and colours. 9: colours and normals. Anything else is `column_3`...
     """
     k = rows.shape[1]

@@ -13,7 +13,7 @@ _Floats = NDArray[np.float64]
 
 
 def synth(seed: int) -> Files:
-    """500 to 1500 points of the solid `cls` names, turned about z, sized, noisy: a PLY, or a LAZ every other round.
+    """500 to 1500 points of the solid that `cls` names, turned about z, sized, noisy; PLY or LAZ.
 
     Class = seed modulo the number of classes; the file format changes after each round of classes, so that it
     tells nothing about the class.

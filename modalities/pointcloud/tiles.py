@@ -2,15 +2,16 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from modalities.base import Arrays, BadSample, Cut, Files, Meta, Piece, Raw
+from modalities.base import BadSample, Cut, Files, Meta, Piece, Raw
 from modalities.pointcloud.codec import decode, encode, pack
+from modalities.pointcloud.guard import guarded
 from modalities.pointcloud.readers import las
 from modalities.pointcloud.schema import GLOBAL, select
 
@@ -19,21 +20,21 @@ _MAX_TILES = 100_000
 
 
 @contextmanager
-def _runs(raw: Raw, meta: Meta) -> Iterator[Any]:
-    """Something with `read(start, stop)` -> fields of those points."""
+def _reading(raw: Raw, meta: Meta) -> Iterator[Callable[[int, int], dict[str, NDArray[Any]]]]:
+    """A function (start, stop) -> fields of those points; ask for them in order."""
     if meta["format"] in ("las", "laz", "copc"):
-        with las.opened(raw) as rows:
-            yield rows
+        with ExitStack() as stack:
+            with guarded(raw.name):
+                rows = stack.enter_context(las.opened(raw))
+
+            def read(start: int, stop: int) -> dict[str, NDArray[Any]]:
+                with guarded(raw.name):
+                    return rows.read(start, stop)
+
+            yield read
     else:
-        yield _Whole(decode(pack(raw, meta)))
-
-
-class _Whole:
-    def __init__(self, arrays: Arrays) -> None:
-        self._arrays = arrays
-
-    def read(self, start: int, stop: int) -> Arrays:
-        return select(self._arrays, np.arange(start, stop))
+        arrays = decode(pack(raw, meta))
+        yield lambda start, stop: select(arrays, np.arange(start, stop))
 
 
 def _cells(points: NDArray[Any], size: float, reach: float) -> NDArray[np.int64]:
@@ -49,17 +50,17 @@ def _check(size: float, overlap: float) -> None:
 def plan(raw: Raw, meta: Meta, *, size: float, min_points: int = 1, overlap: float = 0.0) -> Sequence[Piece]:
     """Tiles of `size` by `size` (units of the coordinates) on a grid through the origin, so neighbours fit.
 
-    A tile also holds the points up to `overlap` outside it; tiles with fewer than `min_points` inside are left
-    out. Points without finite coordinates belong to none. Memory: one run of points and the counts.
+    A tile also holds the points up to `overlap` outside it; tiles with fewer than `min_points` inside are
+    left out. Points without finite coordinates belong to none. Memory: one run of points and the counts.
     """
     _check(size, overlap)
     inside: dict[tuple[int, int], int] = {}
     runs: dict[tuple[int, int], list[list[int]]] = {}
     totals: dict[tuple[int, int], int] = {}
-    with _runs(raw, meta) as rows:
+    with _reading(raw, meta) as read:
         for start in range(0, meta["num_points"], _RUN_POINTS):
             stop = min(start + _RUN_POINTS, meta["num_points"])
-            points = rows.read(start, stop)["points"]
+            points = read(start, stop)["points"]
             points = points[np.isfinite(points).all(axis=1)]
             for cell, count in _count(_cells(points, size, 0.0)):
                 inside[cell] = inside.get(cell, 0) + count
@@ -111,10 +112,10 @@ def extract(
     _check(size, overlap)
     cell = np.array(spec["cell"])
     parts: list[dict[str, NDArray[Any]]] = []
-    with _runs(raw, meta) as rows:
+    with _reading(raw, meta) as read:
         for start, stop in spec["runs"]:
             for at in range(start, stop, las.CHUNK_POINTS):
-                arrays = rows.read(at, min(at + las.CHUNK_POINTS, stop))
+                arrays = read(at, min(at + las.CHUNK_POINTS, stop))
                 finite = np.isfinite(arrays["points"]).all(axis=1)
                 points = np.where(finite[:, None], arrays["points"], 0)
                 low, high = _cells(points, size, -overlap), _cells(points, size, overlap)

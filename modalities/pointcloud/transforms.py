@@ -40,8 +40,9 @@ def voxel(arrays: Arrays, *, size: float, keep: Literal["first", "mean"] = "firs
     if not size > 0:
         raise ValueError(f"size must be > 0, got {size}")
     arrays = finite(arrays)
-    cells = np.floor(arrays["points"].astype(np.float64) / size)
-    _, first, inverse = np.unique(cells, axis=0, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(
+        _cells(arrays["points"], size), axis=0, return_index=True, return_inverse=True
+    )
     order = np.argsort(first)
     out = select(arrays, first[order])
     if keep == "mean":
@@ -53,6 +54,16 @@ def voxel(arrays: Arrays, *, size: float, keep: Literal["first", "mean"] = "firs
     elif keep != "first":
         raise ValueError(f'keep must be "first" or "mean", got {keep!r}')
     return out
+
+
+def _cells(points: NDArray[Any], size: float) -> NDArray[Any]:
+    """Cube of each point: one number (n,) while the cubes can be counted, which sorts faster, else (n, 3)."""
+    cells = np.floor(points.astype(np.float64) / size)
+    cells -= cells.min(axis=0)
+    sides = cells.max(axis=0) + 1
+    if sides.prod() >= 2**53:
+        return cells
+    return np.asarray((cells[:, 0] * sides[1] + cells[:, 1]) * sides[2] + cells[:, 2])
 
 
 def _means(name: str, values: NDArray[Any], group: NDArray[np.int64], number: int) -> NDArray[Any]:
@@ -68,7 +79,7 @@ def _means(name: str, values: NDArray[Any], group: NDArray[np.int64], number: in
 
 
 def outliers(arrays: Arrays, *, neighbors: int = 16, std_ratio: float = 2.0) -> Arrays:
-    """Without points whose mean distance to their neighbours is more than `std_ratio` deviations above average."""
+    """Without points whose mean distance to `neighbors` is over `std_ratio` deviations above the average."""
     arrays = finite(arrays)
     if len(arrays["points"]) <= neighbors:
         return arrays
@@ -100,7 +111,8 @@ def crop(arrays: Arrays, *, low: Sequence[float], high: Sequence[float]) -> Arra
     if len(low) != len(high) or len(low) not in (2, 3):
         raise ValueError(f"low and high must have 2 or 3 coordinates each, got {list(low)} and {list(high)}")
     points = arrays["points"][:, : len(low)]
-    return select(arrays, ((points >= np.array(low)) & (points < np.array(high))).all(axis=1))
+    inside = ((points >= np.array(low)) & (points < np.array(high))).all(axis=1)
+    return select(arrays, np.asarray(inside))
 
 
 def subsample(arrays: Arrays, *, num_points: int, seed: int = 0) -> Arrays:

@@ -9,13 +9,13 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modalities.base import BadSample, Meta, Raw
-from modalities.pointcloud.schema import MAX_POINTS, assemble, base_meta, check_size, layout
+from modalities.pointcloud.schema import GLOBAL, MAX_POINTS, assemble, base_meta, check_size, layout
 
 CHUNK_POINTS = 500_000  # rows held at a time
 RECORD_BYTES = (20, 28, 26, 34, 57, 63, 30, 36, 38, 59, 67)  # by point format
@@ -228,7 +228,7 @@ def _check_laszip(raw: Raw, header: Header) -> None:
 
 
 def coordinate_system(header: Header) -> dict[str, str]:
-    """`crs`: the WKT, or else EPSG:n or the GeoKeys as JSON; `geokeys`: that JSON wherever the keys are there."""
+    """`crs`: the WKT, or else EPSG:n or the GeoKeys as JSON; `geokeys`: that JSON whenever there are keys."""
     out: dict[str, str] = {}
     keys = {name: header.records.get(("LASF_Projection", n)) for name, n in GEOKEY_RECORDS.items()}
     if keys["directory"]:
@@ -266,8 +266,8 @@ def inspect(raw: Raw) -> Meta:
     return base_meta(
         kind, header.num_points, fields,
         bounds=header.bounds, crs=crs.get("crs"), point_format=header.point_format, is_copc=kind == "copc",
-        version=f"{header.version[0]}.{header.version[1]}", scale=list(header.scale), offset=list(header.offset),
-        point_bytes=_point_bytes(header),
+        version=f"{header.version[0]}.{header.version[1]}", scale=list(header.scale),
+        offset=list(header.offset), point_bytes=_point_bytes(header),
     )  # fmt: skip
 
 
@@ -279,19 +279,19 @@ def _point_bytes(header: Header) -> int:
 @contextmanager
 def opened(raw: Raw) -> Iterator["Rows"]:
     """The points of a checked file, in pieces."""
-    import laspy
+    import laspy  # type: ignore[import-untyped, unused-ignore]
 
     header = parse(raw)
-    with raw.open() as file:
-        with laspy.open(file, laz_backend=laspy.LazBackend.Lazrs, closefd=False, read_evlrs=False) as reader:
-            yield Rows(header, reader, file)
+    options = {"laz_backend": laspy.LazBackend.Lazrs, "closefd": False, "read_evlrs": False}
+    with raw.open() as file, laspy.open(file, **options) as reader:
+        yield Rows(header, reader)
 
 
 class Rows:
     """Reads runs of points as fields; the file-wide fields come with each."""
 
-    def __init__(self, header: Header, reader: Any, file: BinaryIO) -> None:
-        self.header, self._reader, self._file = header, reader, file
+    def __init__(self, header: Header, reader: Any) -> None:
+        self.header, self._reader = header, reader
         self._next = 0
 
     def read(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
@@ -322,9 +322,7 @@ def _fields(header: Header, points: Any) -> dict[str, NDArray[Any]]:
 
 
 def read(data: bytes) -> dict[str, NDArray[Any]]:
-    """All dimensions; `scale`, `offset` (3,), `point_format`, `global_encoding`, `crs`, `geokeys` describe the file."""
-    from modalities.pointcloud.schema import GLOBAL
-
+    """All dimensions, and of GLOBAL: `scale`, `offset` (3,), `point_format`, `global_encoding`, CRS texts."""
     out: dict[str, NDArray[Any]] = {}
     with opened(Raw(name="x.laz", content=data)) as rows:
         n = rows.header.num_points

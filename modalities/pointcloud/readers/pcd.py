@@ -2,14 +2,13 @@
 
 import struct
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modalities.base import BadSample, Meta, Raw
-from modalities.pointcloud.readers.ply import count_lines
+from modalities.pointcloud.readers.ply import count_lines, numbers
 from modalities.pointcloud.schema import MAX_POINTS, assemble, base_meta, check_size, layout
 
 _HEADER_BYTES = 65536
@@ -178,24 +177,39 @@ def _compressed(header: _Header, data: bytes) -> list[NDArray[Any]]:
 
 def _ascii(header: _Header, data: bytes) -> list[NDArray[Any]]:
     width = sum(count for _, _, count in header.columns)
-    table = np.loadtxt(BytesIO(data[header.size :]), str, comments=None, ndmin=2, max_rows=header.num_points)
+    table = numbers(data[header.size :], 0, header.num_points)
     if table.shape != (header.num_points, width):
         want = (header.num_points, width)
         raise BadSample("corrupt", f"the ascii rows of the PCD have shape {table.shape}, wanted {want}")
     columns, position = list[NDArray[Any]](), 0
     for name, dtype, count in header.columns:
-        text = table[:, position : position + count]
-        position += count
-        if name.lower() in ("rgb", "rgba") and dtype.kind == "f" and np.char.isdigit(text).all():
-            column = text.astype("<u4").view("<f4")  # some writers print the packed integer, others the float
+        values = table[:, position : position + count] if count > 1 else table[:, position]
+        if dtype.kind != "f" and dtype.itemsize == 8:
+            columns.append(_long_integers(data[header.size :], dtype, header.num_points, position, count))
+        elif name.lower() in ("rgb", "rgba") and dtype == np.float32 and np.all(values == np.floor(values)):
+            # Some writers print the packed integer, others the float with those bits: never whole.
+            columns.append(values.astype("<u4").view("<f4"))
+        elif dtype.kind != "f" and not np.all((values == np.floor(values)) & _holds(dtype, values)):
+            raise BadSample("corrupt", f"{name} holds values that are no {dtype}")
         else:
-            column = text.astype(dtype)
-        columns.append(column if count > 1 else column[:, 0])
+            columns.append(values.astype(dtype))
+        position += count
     return columns
 
 
+def _holds(dtype: np.dtype[Any], values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return (values >= np.iinfo(dtype).min) & (values <= np.iinfo(dtype).max)
+
+
+def _long_integers(body: bytes, dtype: np.dtype[Any], rows: int, first: int, count: int) -> NDArray[Any]:
+    """Nanoseconds since 1970 and the like, which float64 would round."""
+    lines = [line for line in body.split(b"\n") if line.strip()][:rows]
+    table = np.array([[int(word) for word in line.split()[first : first + count]] for line in lines], dtype)
+    return table if count > 1 else table[:, 0]
+
+
 def lzf_decompress(packed: bytes, size: int) -> bytes:
-    """LibLZF's format: literal runs of up to 32 bytes and references up to 8 KiB back; exactly `size` bytes."""
+    """LibLZF: literal runs of up to 32 bytes, references up to 8 KiB back; gives exactly `size` bytes."""
     out = bytearray()
     position, end = 0, len(packed)
     while position < end:

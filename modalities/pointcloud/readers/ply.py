@@ -1,7 +1,6 @@
 """PLY: a text header that names elements and properties, then ascii or binary rows."""
 
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -92,7 +91,7 @@ def _parse(head: bytes) -> _Header:
 def inspect(raw: Raw) -> Meta:
     """Check that the file is long enough for every row its header promises."""
     header = _parse(raw.head(_HEADER_BYTES))
-    vertex, before = header.vertex()
+    vertex, _ = header.vertex()
     rest = raw.size - header.size
     if header.encoding == "ascii":
         rows = sum(element.count for element in header.elements)
@@ -145,12 +144,14 @@ def read(data: bytes) -> dict[str, NDArray[Any]]:
     return assemble((name, column) for (name, _, _), column in zip(vertex.properties, columns, strict=True))
 
 
+def numbers(body: bytes, first: int, count: int) -> NDArray[np.float64]:
+    """Lines first..first + count - 1 of those with something on them, as a table."""
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    return np.loadtxt(lines[first : first + count], np.float64, comments=None, ndmin=2)
+
+
 def _ascii_rows(body: bytes, before: int, vertex: _Element) -> NDArray[np.float64]:
-    lines = (
-        [line for line in body.split(b"\n", before + vertex.count + 64) if line.strip()] if before else None
-    )
-    source: Any = lines[before : before + vertex.count] if lines is not None else BytesIO(body)
-    table = np.loadtxt(source, np.float64, comments=None, ndmin=2, max_rows=vertex.count)
+    table = numbers(body, before, vertex.count)
     if table.shape != (vertex.count, len(vertex.properties)):
         want = (vertex.count, len(vertex.properties))
         raise BadSample("corrupt", f"the ascii rows of the PLY have shape {table.shape}, wanted {want}")

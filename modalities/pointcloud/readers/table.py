@@ -1,4 +1,4 @@
-"""Headerless `.bin` of float32 rows, as KITTI, nuScenes, ScanNet and SUN RGB-D tools write them, and `.npy`."""
+"""Tables without names: `.bin` of float32 rows as KITTI, nuScenes, ScanNet and SUN RGB-D have, and `.npy`."""
 
 import ast
 from typing import Any
@@ -39,8 +39,8 @@ def _matches(kind: str, rows: NDArray[np.float32]) -> bool:
 def decide(head: bytes, size: int, nuscenes: bool) -> tuple[str, str]:
     """Which of BINARY a headerless file is and why, from its size and first bytes; `nuscenes`: says its name.
 
-    What the size divides by and the values allow wins. Several, or rows of four with other intensities (0..255
-    as some converters write): "kitti".
+    What the size divides by and the values allow wins. Several, or rows of four with other intensities (0 to
+    255, as some converters write): "kitti".
     """
     if size % 4:
         raise BadSample("truncated", f"{size:,} bytes are not a whole number of float32 values")
@@ -60,9 +60,9 @@ def decide(head: bytes, size: int, nuscenes: bool) -> tuple[str, str]:
         return "kitti", f"rows of x y z intensity: the default, {' and '.join(matching)} fit"
     if matching:
         return matching[0], f"rows of {' '.join(BINARY[matching[0]])}: the first of {' and '.join(matching)}"
-    if "kitti" in fitting and _plausible(rows := tables["kitti"][:_GUESS_ROWS]):
-        if np.all((rows[:, 3] >= 0) & (rows[:, 3] <= 65535)):
-            return "kitti", "rows of x y z intensity: the default, intensity not in [0, 1]"
+    rows = tables.get("kitti")
+    if rows is not None and _plausible(rows) and np.all((rows[:, 3] >= 0) & (rows[:, 3] <= 65535)):
+        return "kitti", "rows of x y z intensity: the default, intensity not in [0, 1]"
     raise BadSample("unknown-format", f"the values are not those of {fitting}; rename or convert the file")
 
 

@@ -50,7 +50,7 @@ def _delimiter(line: str) -> str | None:
 
 
 def _layout(head: bytes, complete: bool) -> _Layout:
-    """Find the names, the delimiter and the first row; BadSample "unknown-format" when it is no such table."""
+    """Find the names, the delimiter and the first row; BadSample "unknown-format" if there is no table."""
     if b"\0" in head:
         raise BadSample("unknown-format", "zero bytes in a text file; it is binary under the wrong name")
     lines = head.split(b"\n") if complete else head.split(b"\n")[:-1]
@@ -75,7 +75,7 @@ def _layout(head: bytes, complete: bool) -> _Layout:
             rows.append(values)
     if not rows:
         raise BadSample(
-            "unknown-format", "no row of at least three numbers; a point cloud as text has x y z a line"
+            "unknown-format", "no line of three numbers or more after names with x, y, z: no cloud"
         )
     width = len(rows[0])
     if any(len(row) != width for row in rows):
@@ -102,9 +102,10 @@ def read(data: bytes) -> dict[str, NDArray[Any]]:
     check_size(meta["num_points"], meta["point_bytes"])
     found = _layout(data[:_HEAD_BYTES], complete=len(data) <= _HEAD_BYTES)
     body = BytesIO(data[found.skip :])
-    table = np.loadtxt(body, np.float64, delimiter=found.delimiter, comments="#", ndmin=2, encoding="utf-8")
-    if table.shape[1] != len(found.names):
-        raise BadSample("corrupt", f"{table.shape[1]} columns, wanted {len(found.names)}")
+    table = np.loadtxt(body, np.float64, delimiter=found.delimiter, comments=None, ndmin=2, encoding="utf-8")
+    want = (meta["num_points"], len(found.names))
+    if table.shape != want:
+        raise BadSample("corrupt", f"a table of shape {table.shape}, wanted {want}")
     arrays = assemble((name, table[:, i]) for i, name in enumerate(found.names))
     for name, values in arrays.items():
         if name == "colors":
