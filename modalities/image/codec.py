@@ -9,15 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from modalities.base import Arrays, BadSample, Files, Meta, Raw
-from modalities.image import colour, png16, tiff16
+from modalities.image import colour, deep_png, pillow, tiff
 from modalities.image.probe import read_header
 from modalities.image.readers import icc
-from modalities.image.schema import EXTENSIONS, MAX_PIXELS, Header
+from modalities.image.schema import EXTENSIONS, Header
 
-Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS  # the probe refuses sooner; Pillow's limit stays as a second line
-
-_PILLOW = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tif": "TIFF", "gif": "GIF", "bmp": "BMP"}
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _SEGMENTATION = "seg.png"
 
 
@@ -74,19 +70,13 @@ def _guarded(name: str, data: bytes, header: Header) -> colour.Pixels:
 def _pixels(data: bytes, header: Header) -> colour.Pixels:
     """(stored h, stored w, c)."""
     if header.format == "jpg" and header.mode != "cmyk":
-        image: colour.Pixels = simplejpeg.decode_jpeg(data, "GRAY" if header.mode == "grey" else "RGB")
-        return image
-    if header.bit_depth == 16:
-        return (png16 if header.format == "png" else tiff16).decode(data, header.channels)
-    with Image.open(BytesIO(data), formats=[_PILLOW[header.format]]) as picture:
-        if picture.size != (header.width, header.height):
-            raise BadSample("corrupt", f"header says {(header.width, header.height)}, decoder {picture.size}")
-        if header.format == "tif":
-            picture.load_end = lambda: None  # type: ignore[method-assign]  # it would turn the picture a first time
-        mode = _MODES[header.channels]
-        loaded = picture if picture.mode == "RGBX" and mode == "RGBA" else picture.convert(mode)
-        pixels: colour.Pixels = np.array(loaded).reshape(header.height, header.width, -1)
+        pixels: colour.Pixels = simplejpeg.decode_jpeg(data, "GRAY" if header.mode == "grey" else "RGB")
         return pixels
+    if header.format == "tif":
+        return tiff.decode(data, header)
+    if header.bit_depth == 16:
+        return deep_png.decode(data, header.channels)
+    return pillow.decode(data, header)
 
 
 def _segmentation(data: bytes, shape: tuple[int, int]) -> NDArray[Any]:
@@ -101,7 +91,7 @@ def _segmentation(data: bytes, shape: tuple[int, int]) -> NDArray[Any]:
         )
     try:
         if header.bit_depth == 16:
-            deep: NDArray[Any] = png16.decode(data, 1)[..., 0]
+            deep: NDArray[Any] = deep_png.decode(data, 1)[..., 0]
             return deep
         with Image.open(BytesIO(data), formats=["PNG"]) as picture:
             mask = np.array(picture).astype(np.uint8)
@@ -126,7 +116,7 @@ def encode(arrays: Arrays) -> Files:
     if target not in ("png", "jpg", "webp"):
         raise ValueError(f"format: want png, jpg or webp, got {target!r}")
     if image.dtype == np.uint16 and target == "png":
-        files = {"png": png16.encode(image, profile)}
+        files = {"png": deep_png.encode(image, profile)}
     else:
         files = {target: _eight_bit_file(image, target, quality, profile)}
     if "segmentation" in arrays:
@@ -145,7 +135,7 @@ def _eight_bit_file(image: colour.Pixels, target: str, quality: int | None, prof
     elif quality is not None:
         raise ValueError(f"quality: png has none, got {quality}; leave it out")
     picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-    picture.save(out := BytesIO(), _PILLOW[target], **options)
+    picture.save(out := BytesIO(), pillow.NAMES[target], **options)
     return out.getvalue()
 
 
@@ -156,6 +146,6 @@ def _mask_file(mask: NDArray[Any], shape: tuple[int, ...]) -> bytes:
             f"in {mask.min()}..{mask.max()}"
         )
     if mask.dtype == np.uint16 or mask.max() > 255:
-        return png16.encode(mask.astype(np.uint16)[..., None])
+        return deep_png.encode(mask.astype(np.uint16)[..., None])
     Image.fromarray(mask.astype(np.uint8)).save(out := BytesIO(), "PNG")
     return out.getvalue()

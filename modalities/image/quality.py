@@ -63,7 +63,7 @@ _ORDER = sorted(((u, v) for u in range(16) for v in range(16)), key=lambda k: (k
 
 
 def fingerprint(arrays: Arrays) -> int:
-    """64 bits: which of the 64 lowest frequencies of a 32 x 32 thumbnail are above their median, the mean left out.
+    """64 bits: which of the 64 lowest frequencies of the picture at 32 x 32 are above their median (no mean).
 
     Hamming distances of re-encoded, resized or brightened copies stay below about 10, those of different
     pictures lie around 32 (Zauner, 2010). A picture without any structure is 0.

@@ -62,7 +62,7 @@ def resize(
     method: str = "bicubic",
     enlarge: bool = True,
 ) -> Arrays:
-    """Image and segmentation at another size, in pixels; exactly one of shorter, longer, size (height, width).
+    """Image and segmentation at another size, in pixels; one of shorter, longer, size (height, width).
 
     `enlarge=False` leaves pictures alone that are smaller already.
     """
@@ -108,9 +108,10 @@ def crop(
 def transcode(arrays: Arrays, *, format: str, quality: int | None = None) -> Arrays:
     """Have `encode` write png, jpg or webp instead of the default PNG; arrays are made to fit that format.
 
-    `quality` 1..100 for jpg (90 if not given) and lossy webp (lossless if not given). jpg and webp take 8 bits,
-    so 16-bit samples are rounded; jpg has no alpha, so it is laid over white. Transforms work on arrays, so the
-    wish travels as two more fields, `format` and `quality`; `decode` never returns them.
+    `quality` 1..100 for jpg (90 if not given) and lossy webp (lossless if not given). jpg and webp take 8
+    bits, so 16-bit samples are rounded; jpg has no alpha, so it is laid over white; webp has no grey, so it
+    becomes RGB. Transforms work on arrays, so the wish travels as two more fields, `format` and `quality`;
+    `decode` never returns them.
     """
     target = {"jpeg": "jpg"}.get(format, format)
     if target not in ("png", "jpg", "webp"):
@@ -139,8 +140,8 @@ def prepare(
 ) -> Arrays:
     """Image (3, size, size) float32, normalised; segmentation (size, size) int64 if there is one.
 
-    Without `rng` the shorter side is resized and the centre taken; with it a random part (8..100 % of the area,
-    aspect 3:4..4:3), mirrored half of the time (Szegedy et al., arXiv 1409.4842, sec. 6).
+    Without `rng` the shorter side is resized and the centre taken; with it a random part (8..100 % of the
+    area, aspect 3:4..4:3), mirrored half of the time (Szegedy et al., arXiv 1409.4842, sec. 6).
     """
     image = check(np.asarray(arrays["image"]))
     top, left, tall, wide = _centre(image) if rng is None else _random_part(image, rng)

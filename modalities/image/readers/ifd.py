@@ -13,9 +13,9 @@ MAX_ENTRIES = 4096
 MAX_DIRECTORIES = 4096
 MAX_VALUES = 1 << 20
 
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # bytes of a value
-_SIZES |= {13: 4, 16: 8, 17: 8, 18: 8}
-_CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # bytes of a value
+SIZES |= {13: 4, 16: 8, 17: 8, 18: 8}
+INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Tiff:
         for at in range(0, len(table), width):
             tag, kind, number = struct.unpack_from(self.order + "HH" + link, table, at)
             inline = width - struct.calcsize(self.order + "HH" + link)
-            if _SIZES.get(kind, 0) * number <= inline:
+            if SIZES.get(kind, 0) * number <= inline:
                 where = offset + size + at + width - inline
             else:
                 (where,) = struct.unpack_from(self.order + link, table, at + width - inline)
@@ -94,11 +94,11 @@ class Tiff:
 
     def numbers(self, entry: Entry) -> tuple[int, ...]:
         """The values of an integer tag."""
-        if entry.kind not in _CODES or entry.count > MAX_VALUES:
+        if entry.kind not in INTEGERS or entry.count > MAX_VALUES:
             raise BadSample("corrupt", f"TIFF tag of type {entry.kind} x {entry.count}, want integers")
-        data = self.span.at(entry.offset, _SIZES[entry.kind] * entry.count)
-        return struct.unpack(f"{self.order}{entry.count}{_CODES[entry.kind]}", data)
+        data = self.span.at(entry.offset, SIZES[entry.kind] * entry.count)
+        return struct.unpack(f"{self.order}{entry.count}{INTEGERS[entry.kind]}", data)
 
     def blob(self, entry: Entry) -> bytes:
         """The values of a text or opaque tag, as bytes."""
-        return self.span.at(entry.offset, _SIZES.get(entry.kind, 1) * entry.count)
+        return self.span.at(entry.offset, SIZES.get(entry.kind, 1) * entry.count)

@@ -23,12 +23,16 @@ def read(span: Span) -> Header:
     offset, frame, block = 2, None, b""
     profile: dict[int, bytes] = {}
     for _ in range(MAX_SEGMENTS):
-        marker, offset = _marker(span, offset)
+        flag, marker, *size = span.at(offset, 4)
+        if flag != 0xFF or marker in (_SOI, _EOI):
+            raise BadSample("corrupt", f"JPEG marker wanted at byte {offset}, got {flag:02x} {marker:02x}")
+        if marker == 0xFF:  # fill
+            offset += 1
+            continue
+        offset += 2
         if marker in _STANDALONE:
             continue
-        if marker in (_SOI, _EOI):
-            raise BadSample("corrupt", f"JPEG marker {marker:#04x} at byte {offset - 1}, before any scan")
-        length = span.uint(offset, 2)
+        length = size[0] << 8 | size[1]
         if length < 2:
             raise BadSample("corrupt", f"JPEG segment of length {length} at byte {offset}, want at least 2")
         if marker == _SOS:
@@ -62,15 +66,6 @@ def read(span: Span) -> Header:
         icc=b"".join(profile[k] for k in sorted(profile))[: icc.MAX_BYTES] or None,
         timestamp=timestamp,
     )
-
-
-def _marker(span: Span, offset: int) -> tuple[int, int]:
-    """(marker, offset behind it); fill bytes 0xFF may come before."""
-    if span.uint(offset, 1) != 0xFF:
-        raise BadSample("corrupt", f"JPEG marker wanted at byte {offset}, got {span.uint(offset, 1):#04x}")
-    while (code := span.uint(offset, 1)) == 0xFF:
-        offset += 1
-    return code, offset + 1
 
 
 def _frame(marker: int, body: bytes) -> tuple[int, int, str, int]:
