@@ -87,7 +87,8 @@ def make_plan(
         kept, duplicates = _unique(kept, known_contents)
         dropped = pa.concat_tables([dropped, duplicates])
     keys = _keys(kept, patterns, taken_keys)
-    splits = [_split(group, settings) for group in kept["group"].to_pylist()]
+    groups = keys if settings["split"]["by"] == "piece" else kept["group"].to_pylist()
+    splits = [_split(group, settings) for group in groups]
     seed, shuffle = settings["seed"], settings["shards"]["shuffle"]
     order = sorted(
         range(len(keys)), key=lambda i: (splits[i], _hash(seed, keys[i]) if shuffle else "", keys[i])

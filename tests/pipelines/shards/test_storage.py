@@ -1,0 +1,61 @@
+import threading
+from pathlib import Path
+
+import pytest
+
+from pipelines.shards.storage import LocalStorage, Storage, open_storage
+
+
+@pytest.fixture(params=["local", "memory"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    return open_storage(str(tmp_path / "data") if request.param == "local" else f"memory://{tmp_path.name}")
+
+
+def test_the_first_put_wins_and_the_second_says_so(storage: Storage) -> None:
+    assert storage.put("a/b", b"first")
+    assert not storage.put("a/b", b"second")
+    assert storage.get("a/b") == b"first"
+
+
+def test_ranges_sizes_lists_and_deletes(storage: Storage, tmp_path: Path) -> None:
+    (path := tmp_path / "file").write_bytes(bytes(range(100)))
+    assert storage.put("x/2", path)
+    storage.put("x/1", b"abc")
+    assert storage.get("x/2", 10, 5) == bytes(range(10, 15))
+    assert (storage.size("x/2"), storage.size("x/none")) == (100, None)
+    assert list(storage.list("x/")) == ["x/1", "x/2"]
+    storage.delete("x/1")
+    storage.delete("x/1")
+    assert list(storage.list("x/")) == ["x/2"]
+    with pytest.raises(FileNotFoundError):
+        storage.get("x/1")
+
+
+def test_of_many_writers_at_once_exactly_one_wins(tmp_path: Path) -> None:
+    storage, start, wins = LocalStorage(tmp_path), threading.Barrier(8), []
+
+    def write(i: int) -> None:
+        start.wait()
+        if storage.put("race", str(i).encode() * 10_000):
+            wins.append(i)
+
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wins) == 1
+    assert storage.get("race") == str(wins[0]).encode() * 10_000
+
+
+def test_staging_leaves_nothing_behind(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    storage.put("a", b"1")
+    storage.put("a", b"2")
+    assert [p for p in (tmp_path / ".staging").iterdir()] == []
+
+
+@pytest.mark.parametrize("url", ["pipe:cat", "ssh://host/x", "simplecache::s3://b/x", "http://host/x"])
+def test_places_that_cannot_hold_a_dataset_are_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="cannot keep a dataset"):
+        open_storage(url if "://" in url or "::" in url else f"{url}://")
