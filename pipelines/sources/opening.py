@@ -76,7 +76,7 @@ class _Reader:
             return LocalStore()
         scheme = uri.partition("://")[0]
         if scheme not in self._stores:
-            self._stores[scheme] = open_store(uri, anonymous=self.anonymous)
+            self._stores[scheme] = open_store(f"{scheme}://", anonymous=self.anonymous)
         return self._stores[scheme]
 
     def _refuse(self, part: Part, came: str) -> None:

@@ -8,16 +8,17 @@ from pipelines.sources.stores import LocalStore, Store
 
 OBJECT_STORES = ("memory", "s3", "gs", "gcs", "az", "abfs", "abfss")
 SCHEMES = ("file", "http", "https", *OBJECT_STORES)
+_IPV6 = re.compile(r"(?<=://)\[[0-9A-Fa-f:.]+\]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least, so that C:\\ is no scheme
 
 
 def scheme_of(uri: str) -> str:
     """The scheme in lower case, "" for a local path. ValueError for schemes that are not read."""
     found = _SCHEME.match(uri)
-    if "::" in uri:
-        raise ValueError(f"{uri!r}: chained URLs (::) are not read; name the file itself")
     if found is None:
         return ""
+    if "::" in _IPV6.sub("", uri):
+        raise ValueError(f"{uri!r}: chained URLs (::) are not read; name the file itself")
     scheme = found[1].lower()
     if scheme not in SCHEMES:
         raise ValueError(

@@ -19,7 +19,8 @@ def list_tar(store: Store, node: Node, modality: Modality, *, name: str) -> Iter
     """Samples of a tar, sorted by key; its members' headers are in memory meanwhile, its data are not.
 
     A sample of which a member must not be read is refused as a whole. What lies behind a damaged place is
-    one refused entry; so is the sample that was being read there, for nobody knows what it lacks.
+    one refused entry, with the sample that was being read there, for nobody knows what it lacks; with every
+    sample, if members of samples do not lie together.
     """
     samples: dict[str, dict[str, Member]] = {}
     problems: dict[str, tuple[str, str]] = {}  # key -> why its sample is refused

@@ -21,6 +21,7 @@ from pipelines.sources.stores import Node, clean_name
 ALLOW_PRIVATE = "RAYLOOM_ALLOW_PRIVATE_HOSTS"  # "1": servers inside our network may be read
 TIMEOUT_S = 30
 MAX_REDIRECTS = 5
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # the IPv4 address is in the last 32 bits
 
 
 class WebStore:
@@ -108,7 +109,7 @@ def public_address(host: str, port: int) -> str:
             if not _is_public(address):
                 raise BadSample(
                     "unsafe",
-                    f"{host} is {address}, inside a private network; set {ALLOW_PRIVATE}=1 to read it all the same",
+                    f"{host} is {address}, inside a private network; set {ALLOW_PRIVATE}=1 to read it",
                 )
     return found[0]
 
@@ -116,7 +117,10 @@ def public_address(host: str, port: int) -> str:
 def _is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        ip = ip.ipv4_mapped or ip.sixtofour or ip
+        if ip in _NAT64:
+            ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        else:
+            ip = ip.ipv4_mapped or ip.sixtofour or ip
     return ip.is_global and not ip.is_multicast
 
 

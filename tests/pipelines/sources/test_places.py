@@ -1,0 +1,153 @@
+"""Which places are read at all, and object stores: memory and S3 (a server on loopback)."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from modalities.base import BadSample
+from pipelines.sources import Entry, open_entry
+from pipelines.sources.places import resolve
+
+Lister = Callable[..., list[Entry]]
+Tree = Callable[..., Path]
+FILES = {
+    "cat/a.jpg": b"A",
+    "cat/a.cls": b"3",
+    "dog/b c#1?.jpg": b"B",
+    "dog/é/c.jpg": b"",
+    "x.zarr/c/0": b"Z",
+    "sub/t.tar": b"",
+}
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("pipe:touch owned", "pipe:cat x.jpg", "PIPE:ls", "ssh://host/x", "sftp://h/x", "github://o:r@/x"),
+        *("simplecache::s3://b/x", "zip://x.jpg::s3://b/a.zip", "filecache::http://h/x", "reference://x"),
+        *(
+            "hdfs://h/x",
+            "ftp://h/x",
+            "git://x",
+            "local://x",
+            "data:,x",
+            "dask://x",
+            "webhdfs://h/x",
+            "hf://x",
+        ),
+        *("smb://h/x", "jupyter://h/x", "libarchive://x", "tar://x", "dir://x", "gdrive://x", "root://x"),
+        *("file://host/x.jpg", "https://user:secret@example.com/x.jpg", "a\0b"),
+    ],
+)
+def test_other_places_are_refused_by_name(listing: Lister, uri: str) -> None:
+    with pytest.raises(ValueError, match=r"is not read|not read|three slashes|password|NUL") as caught:
+        listing(uri)
+    assert "secret" not in str(caught.value)
+    assert not Path("owned").exists()
+
+
+def test_local_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve("a/../b") == f"{tmp_path}/b" == resolve(f"file://{tmp_path}/b") == resolve("./b/")
+
+
+@pytest.fixture
+def memory() -> Iterator[str]:
+    fs = fsspec.filesystem("memory")
+    yield "memory://rayloom-sources"
+    fs.rm("/rayloom-sources", recursive=True)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    said = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "k",
+        "AWS_SECRET_ACCESS_KEY": "s",
+    }
+    said |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+    before = dict(os.environ)
+    os.environ.update(said)
+    fs = fsspec.filesystem("s3", use_listings_cache=False)
+    fs.mkdir("bucket")
+    yield "s3://bucket/source"
+    type(fs).clear_instance_cache()
+    server.stop()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def fill(root: str, files: dict[str, bytes]) -> None:
+    fs = fsspec.filesystem(root.partition("://")[0])
+    for name, data in files.items():
+        fs.pipe_file(f"{root}/{name}", data)
+
+
+@pytest.mark.parametrize("place", ["memory", "s3"])
+def test_object_stores_list_what_a_disk_lists(
+    listing: Lister, request: pytest.FixtureRequest, tmp_path: Path, place: str
+) -> None:
+    root = request.getfixturevalue(place)
+    import tarfile
+
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        for i in range(3):
+            (tmp_path / "m").write_bytes(bytes([i]) * 1000)
+            tar.add(tmp_path / "m", f"{i}.jpg")
+    files = FILES | {"sub/t.tar": (tmp_path / "t.tar").read_bytes()}
+    fill(root, files)
+    disk = tmp_path / "disk"
+    for name, data in files.items():
+        (disk / name).parent.mkdir(parents=True, exist_ok=True)
+        (disk / name).write_bytes(data)
+    for modality in ("image", "hyperspectral"):
+        there, here = listing(root, modality), listing(disk, modality)
+        assert [(e.name, e.label, e.group) for e in there] == [(e.name, e.label, e.group) for e in here]
+        for remote, local in zip(there, here, strict=True):
+            assert remote.content.uri.startswith(root[:5])
+            assert remote.content.version or remote.content.size == 0
+            assert open_entry(Entry.from_json(remote.to_json())) == open_entry(local)
+    assert [e.name for e in listing(f"{root}/**/*.jpg")] == [e.name for e in listing(disk, glob="**/*.jpg")]
+    assert [e.name for e in listing(f"{root}/cat/a.jpg")] == ["a.jpg"]
+    with pytest.raises(FileNotFoundError):
+        listing(f"{root}/nothing")
+
+
+@pytest.mark.parametrize("place", ["memory", "s3"])
+def test_a_table_in_a_store_names_its_neighbours_and_no_local_file(
+    listing: Lister, request: pytest.FixtureRequest, place: str
+) -> None:
+    root = request.getfixturevalue(place)
+    rows = ["cat/a.jpg", f"{root}/cat/a.jpg", "/etc/passwd", "file:///etc/passwd", "../x.jpg", "gone.jpg"]
+    fill(root, {"cat/a.jpg": b"A", "t.csv": "\n".join(["uri", *rows]).encode()})
+    entries = listing(f"{root}/t.csv")
+    assert [open_entry(entry)[0].content for entry in entries[:2]] == [b"A", b"A"]
+    for entry, reason in zip(entries[2:], ["unsafe", "unsafe", "unsafe", "unreadable"], strict=True):
+        with pytest.raises(BadSample, match=reason):
+            open_entry(entry)
+
+
+def test_what_vanishes_or_changes_in_a_store_is_refused(listing: Lister, s3: str) -> None:
+    fill(s3, {"v/a.jpg": b"A", "v/b.jpg": b"B", "v/empty.jpg": b""})
+    gone, grown, empty = listing(f"{s3}/v")
+    fsspec.filesystem("s3").rm_file(f"{s3}/v/a.jpg")
+    fill(s3, {"v/b.jpg": b"BBB"})
+    assert open_entry(empty)[0].content == b""
+    for entry in (gone, grown):
+        with pytest.raises(BadSample, match="unreadable"):
+            open_entry(entry)
+    with pytest.raises(BadSample, match="too-large"):
+        open_entry(grown, max_bytes=0)
+
+
+def test_a_missing_driver_is_named(listing: Lister) -> None:
+    with pytest.raises(ValueError, match="needs the package adlfs"):
+        listing("az://container/x")

@@ -1,0 +1,113 @@
+"""Tables of URIs."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from modalities.base import BadSample
+from pipelines.sources import Entry, open_entry
+
+Lister = Callable[..., list[Entry]]
+Tree = Callable[..., Path]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".tsv"])
+def test_rows_become_entries_in_their_order(listing: Lister, tree: Tree, suffix: str) -> None:
+    root = tree("x/b.jpg", "x/a.jpg", "c.jpg")
+    rows = [
+        {"uri": "x/b.jpg", "label": "dog", "caption": 'a dog, "big"\nand old', "scene": "s1"},
+        {"uri": str(root / "c.jpg"), "label": "", "caption": "é", "scene": ""},
+        {"uri": f"file://{root}/x/a.jpg", "label": "cat", "caption": "", "scene": "s1"},
+        {"uri": "x/b.jpg", "label": "dog", "caption": "second caption", "scene": "s1"},
+    ]
+    entries = listing(write(root / f"t{suffix}", rows), group_column="scene")
+    assert [open_entry(entry)[0].content for entry in entries] == [
+        b"x/b.jpg",
+        b"c.jpg",
+        b"x/a.jpg",
+        b"x/b.jpg",
+    ]
+    assert [entry.label for entry in entries] == ["dog", None, "cat", "dog"]
+    assert [entry.caption for entry in entries] == [r["caption"] or None for r in rows]
+    assert [entry.group for entry in entries][::2] == ["s1", "s1"]
+    assert entries[0].name == "x/b.jpg"
+    assert entries[3].name == "x/b~2.jpg"
+    assert [entry.label for entry in listing(root / f"t{suffix}", labels="none")] == [None] * 4
+    assert all(Entry.from_json(entry.to_json()) == entry for entry in entries)
+
+
+def test_numbers_are_labels_too(listing: Lister, tree: Tree) -> None:
+    root = tree("a.jpg", "b.jpg")
+    rows = [{"path": "a.jpg", "class": 7}, {"path": "b.jpg", "class": None}]
+    table = write(root / "t.parquet", rows)
+    entries = listing(table, uri_column="path", label_column="class")
+    assert [entry.label for entry in entries] == ["7", None]
+
+
+def test_rows_that_name_nothing_readable_are_refused(listing: Lister, tree: Tree) -> None:
+    root = tree("a.jpg")
+    uris = ["a.jpg", "gone.jpg", "", "pipe:touch owned", "s3::https://x/y.jpg", "github:a/b", "/etc", "\0"]
+    entries = listing(write(root / "t.parquet", [{"uri": uri} for uri in uris]))
+    assert open_entry(entries[0])[0].content == b"a.jpg"
+    reasons = []
+    for entry in entries[1:]:
+        with pytest.raises(BadSample) as caught:
+            open_entry(entry)
+        reasons.append(caught.value.reason)
+    assert reasons == ["unreadable", "unreadable", *["unsafe"] * 3, "unreadable", "unsafe"]
+    assert not Path("owned").exists()
+
+
+def test_a_column_that_is_not_there_names_those_that_are(listing: Lister, tree: Tree) -> None:
+    table = write(tree("a.jpg") / "t.csv", [{"url": "a.jpg"}])
+    with pytest.raises(ValueError, match=r"no column 'uri' .*uri_column to one of \['url'\]"):
+        listing(table)
+    with pytest.raises(ValueError, match="no column 'label' for labels"):
+        listing(table, uri_column="url", labels="column")
+
+
+def test_csv_is_a_cloud_unless_its_header_names_uris(listing: Lister, tree: Tree) -> None:
+    root = tree("a.bin")
+    (root / "cloud.csv").write_text("x,y,z\n1,2,3\n")
+    assert [entry.name for entry in listing(root / "cloud.csv", "pointcloud")] == ["cloud.csv"]
+    table = write(root / "t.csv", [{"uri": "a.bin", "x": 1}])
+    assert [entry.name for entry in listing(table, "pointcloud")] == ["a.bin"]
+
+
+def test_rows_bring_their_companions(listing: Lister, tree: Tree) -> None:
+    root = tree("d/s.hdr", "d/s.img", "z.zarr/0")
+    entries = listing(write(root / "t.csv", [{"uri": "d/s.hdr"}, {"uri": "z.zarr"}]), "hyperspectral")
+    assert [(entry.name, set(entry.companions)) for entry in entries] == [
+        ("d/s.hdr", {"s.img"}),
+        ("z.zarr/", {"0"}),
+    ]
+    assert open_entry(entries[0])[0].companion("s.img").read() == b"d/s.img"
+
+
+@pytest.mark.parametrize("text", ["uri\na.jpg,b.jpg\n", 'uri\n"a.jpg\n', "uri\n\xff.jpg\n"])
+def test_broken_csv_is_an_error_with_its_line(listing: Lister, tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"t\.csv (near )?line"):
+        listing(tmp_path / "t.csv")
+
+
+def test_broken_parquet_is_an_error(listing: Lister, tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(ValueError, match="is no Parquet file"):
+        listing(tmp_path / "t.parquet")
