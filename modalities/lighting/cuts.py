@@ -14,7 +14,7 @@ PER_FRAME = ("frames", "lights", "intensity", "times", "environment")  # first a
 
 
 def plan(raw: Raw, meta: Meta, *, window: int = 1, stride: int | None = None) -> Sequence[Piece]:
-    """Windows of `window` frames, each `stride` (default `window`) after the last; a rest that is shorter is left."""
+    """Windows of `window` frames, `stride` (default `window`) apart; a shorter rest is left."""
     stride = window if stride is None else stride
     if window < 1 or stride < 1:
         raise ValueError(f"window and stride must be at least 1, got {window} and {stride}")
@@ -33,7 +33,7 @@ def plan(raw: Raw, meta: Meta, *, window: int = 1, stride: int | None = None) ->
 
 
 def extract(raw: Raw, meta: Meta, spec: Meta, *, window: int = 1, stride: int | None = None) -> Files:
-    """Frames [start, stop). Of a stereo folder the files as they are; else decoded and written without loss."""
+    """Frames [start, stop): of a stereo folder the files as they are, else written anew without loss."""
     layout = inspect(raw)
     start, stop = int(spec["start"]), int(spec["stop"])
     files = pack(raw, meta)

@@ -27,13 +27,13 @@ def solve(
         lights: (t, 3) unit, from the surface to the light.
         mask: (h, w); elsewhere the results are 0.
         intensity: (t, 3); frames are divided by it first.
-        shadow: values up to this share of the pixel's brightest are left out, as shadows obey another law.
-        trim: share of each pixel's remaining frames to leave out as outliers, those of the largest residuals of
+        shadow: values up to this share of the pixel's median are left out: shadows obey another law.
+        trim: share of each pixel's remaining frames to leave out as outliers, those furthest from
             a fit in least absolute deviations: highlights, cast shadows. At least three frames stay.
 
     Returns:
-        normals (h, w, 3) unit, albedo (h, w). Pixels with fewer than three usable frames, or whose usable lights
-        lie in a plane, get zeros.
+        normals (h, w, 3) unit, albedo (h, w); zeros for pixels with fewer than three usable frames, or whose
+        usable lights lie in a plane.
     """
     if len(frames) != len(lights) or len(lights) < 3:
         raise ValueError(f"want at least 3 frames with a light each, got {len(frames)} and {len(lights)}")
@@ -44,7 +44,7 @@ def solve(
     bright = frames.mean(axis=3) if frames.ndim == 4 else frames
     chosen = np.ones(bright.shape[1:], np.bool_) if mask is None else mask
     values = bright[:, chosen].T.astype(np.float64)  # (n, t)
-    weight = (values > shadow * values.max(axis=1, keepdims=True)).astype(np.float64)
+    weight = (values > shadow * np.median(values, axis=1, keepdims=True)).astype(np.float64)
     fitted = _fit(values, lights, weight)
     if trim > 0:
         fitted = _fit(values, lights, _trimmed(values, lights, weight, fitted, trim))
@@ -87,7 +87,7 @@ def _fit(values: Floats, lights: Floats, weight: Floats) -> Floats:
 
 
 def _trimmed(values: Floats, lights: Floats, weight: Floats, fitted: Floats, trim: float) -> Floats:
-    """Weights without each pixel's worst frames, judged by iteratively reweighted least absolute deviations."""
+    """Weights without each pixel's worst frames, judged by reweighted least absolute deviations."""
     scale = np.maximum(np.median(values, axis=1, keepdims=True), 1e-30)
     for _ in range(10):
         off = np.abs(values - fitted @ lights.T) / scale

@@ -37,8 +37,8 @@ def inspect(raw: Raw) -> Layout:
 def probe(raw: Raw) -> Meta:
     """Facts of a sample; BadSample as listed in `schema`.
 
-    layout: "document" or "stereo"; num_frames, height, width, dtype, transfer; fps or None; material: its name or
-    None; normals, mask, environment: whether there; light_elevation_min_deg and _max_deg above the picture plane.
+    layout: "document" or "stereo"; num_frames, height, width, dtype, transfer; fps or None; material: name or
+    None; normals, mask, environment: whether there; light_elevation_min_deg, _max_deg above the picture.
     """
     layout = inspect(raw)
     members(raw)

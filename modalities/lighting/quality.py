@@ -11,42 +11,40 @@ from modalities.lighting.transforms import resample
 
 
 def quality(arrays: Arrays) -> Mapping[str, float]:
-    """Shares are of the object's pixels over all frames, or of all pixels where no mask is known.
+    """Shares are of the object's pixels over all frames, or of all pixels where no object is known.
 
-    exposure: mean luminance as shown, 0..1. saturated: share at the top of an integer type. nonfinite: share of
-    values. shadow: share darker than 5 % of the pixel's brightest frame or, of a single frame, of its 95th
-    percentile. highlight: share more than 4 times the median of what is lit. motion: mean change from frame to
-    frame as shown. object: share of the picture. light_elevation_min_deg, _max_deg: above the picture plane.
-    light_spread_deg: widest angle from the mean light.
+    exposure: mean luminance as shown, 0..1. saturated: share at the top of an integer type. nonfinite: share
+    of values. shadow: share darker than 5 % of the pixel's brightest frame or, of a single frame, of its 95th
+    percentile. highlight: share more than 4 times the median of what is lit. motion: mean change from frame
+    to frame as shown. object: share of the picture. light_elevation_min_deg, _max_deg: above the picture
+    plane. light_spread_deg: widest angle from the mean light.
     """
     frames, lights = arrays["frames"], arrays["lights"]
     shown = tonemap.display(arrays) @ tonemap.LUMINANCE
     bright = tonemap.linear(arrays) @ tonemap.LUMINANCE
-    mask = np.broadcast_to(arrays.get("mask", np.True_), bright.shape)
+    mask = np.ones(bright.shape, np.bool_)
+    if "mask" in arrays:
+        mask &= arrays["mask"]
+    share = float(mask.mean())
+    if not mask.any():
+        mask[:] = True
     lit = bright[mask]
-    if not lit.size:
-        lit = shown_lit = np.zeros(1)
-        mask = np.zeros_like(mask)
-    else:
-        shown_lit = shown[mask]
-    top = np.iinfo(frames.dtype).max if frames.dtype.kind == "u" else np.inf
-    over = (frames >= top).any(axis=3)[mask] if frames.dtype.kind == "u" else np.zeros(1)
+    whole = frames.dtype.kind == "u"
+    top = np.iinfo(frames.dtype).max if whole else 0
     limit = bright.max(axis=0) if len(bright) > 1 else np.percentile(lit, 95)
-    dark = (bright < 0.05 * limit)[mask]
     middle = np.median(lit[lit > 0.02 * lit.max()]) if lit.max() > 0 else 0.0
     elevation = np.rad2deg(np.arcsin(np.clip(lights[:, 2], -1, 1)))
     mean = lights.mean(axis=0)
     mean = mean / max(float(np.linalg.norm(mean)), 1e-12)
-    finite = np.isfinite(frames) if frames.dtype.kind == "f" else np.ones(1)
     return {
         "num_frames": float(len(frames)),
-        "exposure": float(shown_lit.mean()),
-        "saturated": float(over.mean()) if over.size else 0.0,
-        "nonfinite": float(1 - finite.mean()),
-        "shadow": float(dark.mean()) if dark.size else 0.0,
+        "exposure": float(shown[mask].mean()),
+        "saturated": float((frames == top).any(axis=3)[mask].mean()) if whole else 0.0,
+        "nonfinite": 0.0 if whole else float(1 - np.isfinite(frames).mean()),
+        "shadow": float((bright < 0.05 * limit)[mask].mean()),
         "highlight": float((lit > 4 * middle).mean()),
         "motion": float(np.abs(np.diff(shown, axis=0)).mean()) if len(shown) > 1 else 0.0,
-        "object": float(mask.mean()),
+        "object": share,
         "light_elevation_min_deg": float(elevation.min()),
         "light_elevation_max_deg": float(elevation.max()),
         "light_spread_deg": float(np.rad2deg(np.arccos(np.clip(lights @ mean, -1, 1))).max()),
@@ -56,8 +54,8 @@ def quality(arrays: Arrays) -> Mapping[str, float]:
 def fingerprint(arrays: Arrays) -> int:
     """64 bits: 48 of the mean picture's left-right slopes on an 8 x 6 grid, 16 of the first and last light.
 
-    A light's x and y are four bits each that fill up with the value, so that near directions differ in few bits;
-    the same object under another light is no duplicate.
+    A light's x and y are four bits each that fill up with the value, so that near directions differ in few
+    bits; the same object under another light is no duplicate.
     """
     shown = (tonemap.display(arrays) @ tonemap.LUMINANCE).mean(axis=0)
     grid = resample(shown[..., None], 6, 9)[..., 0]

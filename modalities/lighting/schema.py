@@ -6,29 +6,35 @@ A sample is a folder. In a shard its files keep their names, lower case, as exte
 
     {
       "format": "rayloom-lighting", "version": 1,
-      "axes": "x-right y-up z-viewer",       the only one there is; it is written out so that nobody must guess
-      "transfer": "linear" | "srgb" | "display",
-                                             what pixel values mean: radiance times a constant; that, clipped and
-                                             sRGB encoded; or pictures with some other tone curve
-      "frames": ["frame_000.png", ...]       one file a frame, PNG of 8 or 16 bits or .npy (h, w, 3)
-              | "frames.npy" | "video.mp4",  or one file of all of them, .npy (t, h, w, 3)
-      "lights": [{"direction": [x, y, z], "intensity": [r, g, b]}, ...],
-                                             one a frame: unit vector from the surface TO the light in the camera
-                                             frame of that frame; radiance of a white matte surface facing it (1 by
-                                             default)
-      "times": [seconds, ...] | "fps": 8.0,  optional
-      "normals": "normals.npy" | "normals.png",      optional: unit, camera frame, (h, w, 3) or (t, h, w, 3); 0
-                                             where there is no surface; in a PNG 2 v / max - 1, (0, 0, 0) for none
-      "mask": "mask.png" | "mask.npy",       optional: object or not, (h, w), or (t, h, w) in an .npy
+      "axes": "x-right y-up z-viewer",
+      "transfer": "linear",
+      "frames": ["frame_000.png", "frame_001.png"],
+      "lights": [{"direction": [0.6, 0.0, 0.8], "intensity": [1, 1, 1]}, ...],
+      "fps": 8.0, "normals": "normals.npy", "mask": "mask.png",
       "camera": {...}, "material": {"name": "metal", ...}, "scene": {...},
-                                             optional objects, kept as they are; the renderer writes field of view
-                                             and pose of each frame, and shape, material and pose of each object
-      "environment": [[[r, g, b] x 9], ...]  optional: a frame's surroundings in its camera frame as spherical
-                                             harmonics of order 2 (`render.harmonics`)
+      "environment": [[[r, g, b], ... nine of them], ...]
     }
 
-**lights.npy**, the usual photometric stereo folder: unit directions (n, 3) in the same axes, frames `*_000.npy` or
-`*_000.png` whose number is the row of their light, and perhaps `gt_normal.npy` and `mask.png`. Pixels are linear.
+    axes         the only one there is, written out so that nobody must guess
+    transfer     what pixel values mean: "linear", radiance times a constant; "srgb", that, clipped and sRGB
+                 encoded; "display", pictures with some other tone curve
+    frames       one file a frame, PNG of 8 or 16 bits or .npy (h, w, 3); or one file of all, "frames.npy"
+                 (t, h, w, 3) or "video.mp4"
+    lights       one a frame: unit direction from the surface TO the light in the camera frame of that frame;
+                 intensity, the radiance of a white matte surface that faces the light, 1 if left out
+    times | fps  optional: seconds of each frame, or frames a second
+    normals      optional: unit, camera frame, .npy (h, w, 3) or (t, h, w, 3), 0 where there is no surface; or
+                 a PNG of (n + 1) / 2, (0, 0, 0) where there is none
+    mask         optional: object or not, (h, w), or (t, h, w) in an .npy
+    camera, material, scene
+                 optional objects, kept as they are. The renderer writes field of view and pose of each frame,
+                 the material's name, and shape, material and pose of each object
+    environment  optional: surroundings in the camera frame of each frame as spherical harmonics of order 2, a
+                 colour each (`render.harmonics`)
+
+**lights.npy**, the usual photometric stereo folder: unit directions (n, 3) in the same axes, frames
+`*_000.npy` or `*_000.png` whose number is the row of their light, and perhaps `gt_normal.npy` and `mask.png`.
+Pixels are linear.
 
 Reason codes of `BadSample`, stable, because people count them; those of image and video headers come on top:
 

@@ -29,34 +29,38 @@ def display(arrays: Arrays) -> NDArray[np.float32]:
     frames = unit(arrays).astype(np.float32)
     if str(arrays["transfer"]) != "linear":
         return np.clip(frames, 0, 1)
-    return encode_srgb(compress(frames * np.float32(exposure(frames, arrays.get("mask")))))
+    return encode_srgb(compress(frames * np.float32(exposure(frames))))
 
 
-def exposure(radiance: NDArray[Any], mask: NDArray[np.bool_] | None = None, *, key: float = 0.4) -> float:
-    """Factor that brings the middle of what is lit to `key`; the object where it is known, else everything."""
+def exposure(radiance: NDArray[Any], *, key: float = 0.4) -> float:
+    """Factor that brings the median of what is lit, sparks and black surroundings left out, to `key`."""
     bright = radiance @ LUMINANCE.astype(radiance.dtype)
-    if mask is not None and mask.any():
-        bright = bright[np.broadcast_to(mask, bright.shape)]
-    lit = bright[bright > 0.02 * bright.max()] if bright.size and bright.max() > 0 else bright[:0]
+    lit = bright[bright > 0]
+    if lit.size:
+        lit = lit[lit > 0.02 * np.percentile(lit, 95)]
     return key / float(np.median(lit)) if lit.size else 1.0
 
 
 def compress(radiance: NDArray[Any], *, white: float = 4.0) -> NDArray[Any]:
-    """Bend [0, white] into [0, 1], dark values nearly kept: x (1 + x / white^2) / (1 + x), raised to meet 1 at white.
+    """Bend [0, white] into [0, 1] by x (1 + x / white^2) / (1 + x); dark values nearly keep theirs.
 
     Reinhard et al., "Photographic tone reproduction for digital images", SIGGRAPH 2002, eq. 4.
     """
     radiance = np.maximum(radiance, 0)
-    return np.minimum(radiance * (1 + radiance / white**2) / (1 + radiance), 1)
+    return np.asarray(np.minimum(radiance * (1 + radiance / white**2) / (1 + radiance), 1))
 
 
 def encode_srgb(radiance: NDArray[Any]) -> NDArray[Any]:
     """[0, 1] -> [0, 1], IEC 61966-2-1; clips."""
     light = np.clip(radiance, 0, 1)
-    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055).astype(light.dtype)
+    return np.asarray(
+        np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055), light.dtype
+    )
 
 
 def decode_srgb(values: NDArray[Any]) -> NDArray[Any]:
     """Inverse of `encode_srgb`."""
     values = np.clip(values, 0, 1)
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4).astype(values.dtype)
+    return np.asarray(
+        np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4), values.dtype
+    )

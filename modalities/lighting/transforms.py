@@ -1,6 +1,7 @@
 """Changes a pipeline may ask for by name; lights and normals follow the picture."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,13 +57,13 @@ def resize(arrays: Arrays, *, height: int, width: int) -> Arrays:
 
 
 def tonemap_frames(arrays: Arrays, *, curve: str = "clip") -> Arrays:
-    """Frames as uint8 pictures. "clip" exposes and cuts off, so values still tell radiance; "soft" bends highlights."""
+    """Frames as uint8 pictures: "clip" exposes and cuts off, so values still tell radiance; "soft" bends."""
     if str(arrays["transfer"]) != "linear":
         shown = tonemap.unit(arrays)
         transfer = str(arrays["transfer"])
     elif curve == "clip":
         radiance = tonemap.unit(arrays)
-        gain = tonemap.exposure(radiance, arrays.get("mask"), key=0.3)
+        gain = tonemap.exposure(radiance, key=0.25)
         shown, transfer = tonemap.encode_srgb(radiance * gain), "srgb"
     elif curve == "soft":
         shown, transfer = tonemap.display(arrays), "display"
@@ -93,8 +94,8 @@ def _tent(before: int, after: int) -> NDArray[np.float64]:
 
 
 def _mirror(vectors: NDArray[Any]) -> NDArray[Any]:
-    """x -> -x of (..., 3); + 0 keeps a zero from turning into a minus zero, which has other bytes."""
-    return vectors * np.array([-1, 1, 1], vectors.dtype) + np.zeros((), vectors.dtype)
+    """Of (..., 3) the x turned round; + 0 keeps a zero from becoming a minus zero, which has other bytes."""
+    return np.asarray(vectors * np.array([-1, 1, 1], vectors.dtype) + np.zeros((), vectors.dtype))
 
 
-TRANSFORMS = {"flip": flip, "resize": resize, "tonemap": tonemap_frames}
+TRANSFORMS: dict[str, Callable[..., Arrays]] = {"flip": flip, "resize": resize, "tonemap": tonemap_frames}

@@ -20,8 +20,8 @@ def check_lights(name: str, lights: NDArray[np.float64]) -> None:
         row = int(bad[0])
         raise BadSample(
             "bad-light",
-            f"{name}: direction {row} is {lights[row].tolist()}, of length {length[row]:.6g} ({bad.size} such rows); "
-            "want unit vectors",
+            f"{name}: direction {row} is {lights[row].tolist()}, one of {bad.size} "
+            f"bad rows, of length {length[row]:.6g}; want unit vectors",
         )
 
 

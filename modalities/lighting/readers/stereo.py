@@ -22,7 +22,7 @@ def read(raw: Raw) -> Layout:
         raise BadSample("too-large", f"{raw.name} has {header.shape[0]:,} lights, more than {MAX_FRAMES:,}")
     table = npy.read(raw).astype(np.float64)
     headers.check_lights(raw.name, table)
-    rows = {}
+    rows: dict[int, str] = {}
     for name in sorted(raw.companions):
         if match := FRAME.fullmatch(name):
             row = int(match[1])

@@ -1,8 +1,8 @@
 """How a surface sends light on: Lambert, and microfacets with Fresnel.
 
-Everything is multiplied by pi and by the cosine of the light, so a white matte surface that faces a light of
-intensity 1 has radiance 1. Walter et al., "Microfacet models for refraction through rough surfaces", EGSR 2007
-(GGX); Heitz, "Understanding the masking-shadowing function", JCGT 2014 (height-correlated Smith).
+Everything is multiplied by pi and by the cosine of the light, so a white matte surface that faces a light
+of intensity 1 has radiance 1. Walter et al., "Microfacet models for refraction through rough surfaces",
+EGSR 2007 (GGX); Heitz, "Understanding the masking-shadowing function", JCGT 2014 (height-correlated Smith).
 """
 
 import numpy as np
@@ -40,7 +40,7 @@ def refract(direction: Floats, normal: Floats, ratio: float) -> tuple[Floats, ND
 
 
 def fresnel_dielectric(cosine: Floats, ior: float) -> Floats:
-    """Share of unpolarised light reflected by a clear surface, entered from outside (ior > 1) or left (1 / ior)."""
+    """Share of unpolarised light reflected on entering a clear body (ior > 1) or leaving it (1 / ior)."""
     cosine = np.clip(cosine, 0, 1)
     square = 1 - (1 - cosine**2) / ior**2
     inner = np.sqrt(np.maximum(square, 0))
@@ -56,7 +56,7 @@ def fresnel_schlick(cosine: Floats, facing: Floats) -> Floats:
 
 
 def ggx(normal: Floats, view: Floats, light: Floats, roughness: float) -> Floats:
-    """pi * D * G / (4 n.l n.v) * n.l without Fresnel, (n,); all vectors (3, n) or (3, 1), unit, away from the surface.
+    """Shine without Fresnel, pi D G / (4 n.l n.v) n.l, (n,); unit vectors (3, n), away from the surface.
 
     `roughness` is squared to give alpha, as artists expect.
     """

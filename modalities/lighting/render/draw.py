@@ -18,9 +18,9 @@ Floats = NDArray[np.float64]
 def render(scene: Scene, *, supersample: int = 1) -> Arrays:
     """Draw a scene as the arrays of a lighting sample, in linear light.
 
-    frames (t, h, w, 3) float32; lights (t, 3), intensity (t, 3), times (t,) in seconds; normals float32 and mask,
-    with a leading t unless camera and solid rest; environment (t, 9, 3) where there is one; directions are in the
-    camera frame. `supersample` draws s x s rays a pixel and averages their colours.
+    frames (t, h, w, 3) float32; lights (t, 3), intensity (t, 3), times (t,) in seconds; normals float32 and
+    mask, with a leading t unless camera and solid rest; environment (t, 9, 3) where there is one; directions
+    are in the camera frame. `supersample` draws s x s rays a pixel and averages their colours.
     """
     t, size, s = len(scene.light), scene.size, supersample
     stage = Stage.of(scene)
@@ -30,7 +30,7 @@ def render(scene: Scene, *, supersample: int = 1) -> Arrays:
         normals = normalise(normals.reshape(3, t, size, s, size, s).mean(axis=(3, 5)))
         mask = mask.reshape(t, size, s, size, s).mean(axis=(2, 4)) >= 0.5
         normals = normals * mask
-    normals, mask = normals.transpose(1, 2, 3, 0).astype(np.float32), mask
+    normals = normals.transpose(1, 2, 3, 0).astype(np.float32)
     if _rests(scene):
         normals, mask = normals[0], mask[0]
     to_camera = scene.camera_rotation.transpose(0, 2, 1)

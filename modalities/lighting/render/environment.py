@@ -44,7 +44,7 @@ class Environment:
             angle = np.arccos(np.clip(dot(directions, _column(panel.direction)), -1, 1))
             spread = (panel.width / (panel.width + blur)) ** 2  # a blurred panel is larger and dimmer
             light = light + _column(panel.colour) * spread * _step((panel.width - angle) / soft + 0.5)
-        return light
+        return np.asarray(light)
 
     def facts(self) -> Mapping[str, Any]:
         """As JSON."""

@@ -1,6 +1,6 @@
 """Real spherical harmonics up to order 2: a smooth environment in nine numbers a colour.
 
-Order of the nine: Y00; Y1-1 (y), Y10 (z), Y11 (x); Y2-2 (xy), Y2-1 (yz), Y20 (3z2 - 1), Y21 (xz), Y22 (x2 - y2).
+Order: Y00; Y1-1 (y), Y10 (z), Y11 (x); Y2-2 (xy), Y2-1 (yz), Y20 (3z2 - 1), Y21 (xz), Y22 (x2 - y2).
 Orthonormal on the sphere, without the Condon-Shortley sign, as in Ramamoorthi and Hanrahan, "An efficient
 representation for irradiance environment maps", SIGGRAPH 2001.
 """
@@ -34,18 +34,18 @@ def basis(directions: Floats) -> Floats:
 
 def radiance(coefficients: Floats, directions: Floats) -> Floats:
     """Light arriving from unit directions (3, n), coefficients (9, c) -> (c, n). May dip below 0."""
-    return coefficients.T @ basis(directions)
+    return np.asarray(coefficients.T @ basis(directions))
 
 
 def irradiance(coefficients: Floats, normals: Floats) -> Floats:
     """What a white matte surface with normals (3, n) sends back, coefficients (9, c) -> (c, n)."""
-    return (coefficients * COSINE[:, None]).T @ basis(normals)
+    return np.asarray((coefficients * COSINE[:, None]).T @ basis(normals))
 
 
 def project(light: Callable[[Floats], Floats], *, samples: int = 1024) -> Floats:
     """Coefficients (9, c) of `light`: unit directions (3, n) -> radiance (c, n)."""
     directions = fibonacci(samples)
-    return 4 * np.pi / samples * basis(directions) @ light(directions).T
+    return np.asarray(4 * np.pi / samples * basis(directions) @ light(directions).T)
 
 
 def rotate(coefficients: Floats, rotation: Floats) -> Floats:

@@ -131,7 +131,7 @@ def random_scene(
     light: str | None = None,
     surroundings: bool = True,
 ) -> Scene:
-    """A scene drawn from `seed`; what is named is kept, the rest is drawn. The draws do not depend on the names."""
+    """A scene drawn from `seed`. What is named is kept, and changes nothing of what else is drawn."""
     rng = np.random.default_rng([seed, 0x11])
     options = {"material": MATERIALS, "shape": tuple(SHAPES), "motion": MOTIONS, "light": LIGHTS}
     chosen = {key: str(rng.choice(known)) for key, known in options.items()}
@@ -157,7 +157,7 @@ def _compose(
     azimuth = rng.uniform(0, 2 * np.pi) + along * rng.uniform(0.5, 1.4) * (motion == "orbit")
     height = rng.uniform(0.15, 0.5) + 0 * along
     ring = np.cos(height)
-    camera = 4.6 * np.stack([ring * np.sin(azimuth), np.sin(height), ring * np.cos(azimuth)], axis=1)
+    camera = 4.2 * np.stack([ring * np.sin(azimuth), np.sin(height), ring * np.cos(azimuth)], axis=1)
     rotation = look_at_origin(camera)
     spin = rng.uniform(0, 2 * np.pi) + along * rng.uniform(0.8, 2.2) * (motion == "turn")
     aside = np.sin(2 * np.pi * (along + 0.25)) * rng.uniform(0.12, 0.3) * (motion == "sway")
@@ -166,8 +166,8 @@ def _compose(
     path = (sweep @ towards[:, None])[:, :, 0]
     if lighting == "camera":
         path = np.einsum("tij,j->ti", rotation, rotation[frames // 2].T @ towards)
-    tint = np.array([1.0, rng.uniform(0.88, 1.0), rng.uniform(0.76, 1.0)]) * rng.uniform(1.6, 2.6)
-    environment, floor = _surroundings(rng), _colour(rng, 0.3, 0.6, vivid=0.25)
+    tint = np.array([1.0, rng.uniform(0.88, 1.0), rng.uniform(0.76, 1.0)]) * rng.uniform(2.0, 3.2)
+    environment, floor = _surroundings(rng), _colour(rng, 0.2, 0.6, vivid=0.35)
     return Scene(
         seed=seed,
         size=size,
@@ -202,8 +202,8 @@ def _tilt(rng: np.random.Generator) -> Floats:
 
 
 def _surroundings(rng: np.random.Generator) -> Environment:
-    bright = rng.uniform(0.25, 0.5)
-    warm = rng.uniform(-0.08, 0.08)
+    bright = rng.uniform(0.25, 0.55)
+    warm = rng.uniform(-0.15, 0.3)
     panels = []
     for _ in range(int(rng.integers(1, 4))):
         turn, rise = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 1.1)
@@ -212,12 +212,12 @@ def _surroundings(rng: np.random.Generator) -> Environment:
             Panel(
                 direction=(float(direction[0]), float(direction[1]), float(direction[2])),
                 width=float(rng.uniform(0.15, 0.45)),
-                colour=_colour(rng, 0.7, 1.4, vivid=0.2),
+                colour=_colour(rng, 0.8, 1.8, vivid=0.3),
             )
         )
     return Environment(
-        zenith=(bright * (0.55 - warm), bright * 0.65, bright * (0.85 + warm)),
-        horizon=(bright * (1.1 + warm), bright * 1.05, bright * (1.0 - warm)),
+        zenith=(bright * (0.5 - warm), bright * 0.6, bright * (0.85 + warm)),
+        horizon=(bright * (1.15 + warm), bright * 1.1, bright * (1.05 - warm)),
         nadir=(bright * 0.35, bright * 0.32, bright * 0.3),
         panels=tuple(panels),
     )

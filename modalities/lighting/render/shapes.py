@@ -1,7 +1,7 @@
 """Solids as signed distances, each inside the unit ball: points (3, n) -> a bound on the distance (n,).
 
-A value never exceeds the true distance to the surface, so a ray may step that far. For a convex body with gauge
-F (F(p) = 1 on the surface, homogeneous) and inner radius r, (F - 1) r is such a bound.
+A value never exceeds the true distance to the surface, so a ray may step that far. For a convex body with
+gauge F (F(p) = 1 on the surface, homogeneous) and inner radius r, (F - 1) r is such a bound.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,9 @@ def ellipsoid(rng: np.random.Generator) -> Distance:
 
 def superquadric(rng: np.random.Generator) -> Distance:
     """Barr, "Superquadrics and angle-preserving transformations", 1981; convex: exponents of at least 2."""
-    axes = rng.uniform(0.45, 0.7, (3, 1))
+    axes = rng.uniform(0.55, 0.68, (3, 1))
     inner = float(axes.min())
-    around, along = rng.uniform(2.5, 6, 2)
+    around, along = rng.uniform(2.5, 5, 2)
 
     def distance(p: Floats) -> Floats:
         x, y, z = np.abs(p) / axes + 1e-12
@@ -51,7 +51,7 @@ def torus(rng: np.random.Generator) -> Distance:
 def box(rng: np.random.Generator) -> Distance:
     """With rounded edges."""
     rounding = rng.uniform(0.06, 0.16)
-    half = rng.uniform(0.4, 0.56, (3, 1)) - rounding
+    half = rng.uniform(0.48, 0.6, (3, 1)) - rounding
 
     def distance(p: Floats) -> Floats:
         outside = np.abs(p) - half
@@ -61,7 +61,7 @@ def box(rng: np.random.Generator) -> Distance:
 
 
 def capsule(rng: np.random.Generator) -> Distance:
-    radius = rng.uniform(0.3, 0.5)
+    radius = rng.uniform(0.38, 0.52)
     reach = 0.95 - radius
 
     def distance(p: Floats) -> Floats:
@@ -73,7 +73,7 @@ def capsule(rng: np.random.Generator) -> Distance:
 
 def blob(rng: np.random.Generator) -> Distance:
     """Four balls that melt together."""
-    radii = rng.uniform(0.3, 0.45, 4)
+    radii = rng.uniform(0.34, 0.48, 4)
     away = rng.normal(size=(4, 3, 1))
     centres = away / np.linalg.norm(away, axis=1, keepdims=True) * (0.8 - radii)[:, None, None]
     melt = 0.12

@@ -49,7 +49,7 @@ class Stage:
         return march.enter(self.distance, self.to_object(origin, frame), self.turn_in(direction, frame))
 
     def shadow(self, points: Floats, frame: Index) -> Floats:
-        """Share of the key light that arrives at world points, by colour: (3, n). Glass lets its colour through."""
+        """Share of the key light that arrives at world points, by colour: (3, n); glass lets some through."""
         _, blocked = self.meet(points, self.scene.light[frame].T, frame)
         material = self.scene.material
         through = 0.6 * np.array(material.colour) if material.name == "glass" else np.zeros(3)
@@ -86,7 +86,7 @@ class Stage:
         return light
 
     def _floor(self, point: Floats, frame: Index, *, shadows: bool) -> Floats:
-        """A matte floor with faint tiles; darker where the solid is close, as ambient light cannot get there."""
+        """A matte floor with faint tiles; darker where the solid is close and keeps the sky out."""
         scene = self.scene
         tiles = np.clip(6 * np.sin(np.pi * point[0] / 0.7) * np.sin(np.pi * point[2] / 0.7), -1, 1)
         albedo = np.array(scene.floor)[:, None] * (0.88 + 0.12 * tiles)
@@ -99,7 +99,7 @@ class Stage:
         return np.asarray(albedo * (arriving + self.ambient(up) * open_sky))
 
     def key_seen(self, direction: Floats, frame: Index) -> Floats:
-        """Radiance (3, n) of the key light itself, for rays that look at it: a disc of the same irradiance."""
+        """Radiance (3, n) of the key light for rays that look at it: a disc of the same irradiance."""
         scene = self.scene
         angle = np.arccos(np.clip(dot(direction, scene.light[frame].T), -1, 1))
         return np.asarray(
