@@ -97,5 +97,5 @@ class WindowAttention(TokenMixer):
         if allowed is not None:
             hidden = ~open_empty_rows(allowed)[:, :, None]
             bias = bias.masked_fill(hidden, -torch.inf)
-        count = math.prod(size // w for size, w in zip(padded, window, strict=True))
+        count = math.prod([size // w for size, w in zip(padded, window, strict=True)])
         return bias.expand(-1, count, -1, *[math.prod(window)] * 2).flatten(1, 2)
