@@ -113,10 +113,15 @@ class Shards(Section):
 
 
 class Split(Section):
-    """Shares of the scenes held out; every piece of one scene, flight line or video goes the same way."""
+    """Shares held out; by default every piece of a scene, flight line or video goes the same way."""
 
     val: Share = Field(default=0.0, description="share of the scenes for validation")
     test: Share = Field(default=0.0, description="share of the scenes for testing")
+    by: Literal["scene", "piece"] = Field(
+        default="scene",
+        description="what goes one way as a whole: a scene with all its pieces, or each piece alone; pieces of "
+        "one scene resemble each other, so scores by piece flatter",
+    )
 
     @model_validator(mode="after")
     def _leaves_training_data(self) -> Self:
