@@ -111,7 +111,7 @@ class Folder:
             )
         for name in wanted:
             node = files[name]
-            if name in stems or name in taken or name in riders or (self.glob is None and is_ignored(name)):
+            if name in stems or name in taken or name in riders:
                 continue
             entry = Entry(name=prefix + name, content=part_of(node), group=prefix + stem_of(name, None))
             if node.refusal is not None:
@@ -124,7 +124,9 @@ class Folder:
     def _is_wanted(self, name: str) -> bool:
         if self.only is not None:
             return name == self.only
-        return self.glob is None or compile_glob(self.glob).fullmatch(name.rstrip("/")) is not None
+        if self.glob is None:
+            return not is_ignored(name.rpartition("/")[2])
+        return compile_glob(self.glob).fullmatch(name.rstrip("/")) is not None
 
     def _is_tar(self, entry: Entry) -> bool:
         return entry.name.lower().endswith(".tar") and find_pattern(entry.name, self.modality) is None

@@ -8,7 +8,10 @@ from functools import lru_cache
 from modalities.base import Modality
 
 SIDECARS = ("cls", "txt", "json", "seg.png")  # files of an object's stem that ride along
-_IGNORED = ("readme*", "license*", "*.md", "*.license", "thumbs.db", "desktop.ini", "_success")
+_IGNORED = (
+    *("readme", "readme.txt", "readme.rst", "license", "license.txt", "licence", "licence.txt"),
+    *("*.md", "*.license", "thumbs.db", "desktop.ini", "_success"),
+)
 _IGNORED_FOLDERS = ("__macosx",)
 
 

@@ -8,7 +8,7 @@ from modalities.base import BadSample, Modality
 from pipelines.sources.entry import Entry, Part, refused
 from pipelines.sources.folder import part_of
 from pipelines.sources.headers import Damage, Member, read_members
-from pipelines.sources.matching import find_pattern, is_hidden, is_ignored
+from pipelines.sources.matching import is_hidden, is_ignored
 from pipelines.sources.samples import arrange
 from pipelines.sources.stores import Node, Store, clean_name
 
@@ -51,7 +51,7 @@ def list_tar(store: Store, node: Node, modality: Modality, *, name: str) -> Iter
             continue
         if key in problems:
             yield refused(f"{name}/{_printable(key)}", *problems[key], uri=node.uri)
-        elif not _is_litter(key, samples[key], modality):
+        elif not _is_litter(key, samples[key]):
             yield _entry(node, name, key, samples[key], modality)
     if damage:
         yield _remainder(node, name, damage, cut)
@@ -132,7 +132,6 @@ def _printable(key: str) -> str:
     return "/".join("(up)" if part == ".." else part for part in key.split("/")) or "(no name)"
 
 
-def _is_litter(key: str, members: dict[str, Member], modality: Modality) -> bool:
+def _is_litter(key: str, members: dict[str, Member]) -> bool:
     base = key.rpartition("/")[2]
-    names = [f"{base}.{extension}".rstrip(".") for extension in members]
-    return all(is_ignored(name) and find_pattern(name, modality) is None for name in names)
+    return all(is_ignored(f"{base}.{extension}".rstrip(".")) for extension in members)

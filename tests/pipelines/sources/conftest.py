@@ -27,7 +27,7 @@ def named(name: str, *patterns: str, companions: dict[str, tuple[str, ...]] | No
 MODALITIES = {
     "image": named("image", "*.jpg", "*.jpeg", "*.png"),
     "video": named("video", "*.mp4", "*.mkv", "*.mov", "*.avi"),
-    "pointcloud": named("pointcloud", "*.bin", "*.pcd.bin", "*.las", "*.laz", "*.copc.laz", "*.csv"),
+    "pointcloud": named("pointcloud", "*.bin", "*.pcd.bin", "*.las", "*.laz", "*.copc.laz", "*.csv", "*.txt"),
     "hyperspectral": named(
         "hyperspectral",
         *("*.hdr", "*.tif", "*.mat", "*.zarr/", "*.npy"),

@@ -14,6 +14,7 @@ from pipelines.sources import Entry, open_entry
 from pipelines.sources.opening import IN_PLACE_BYTES
 
 Lister = Callable[..., list[Entry]]
+CLOUDS = "pointcloud"  # reads *.txt, and still no readme
 Stream = Callable[..., Iterator[Entry]]
 Tree = Callable[..., Path]
 
@@ -135,6 +136,7 @@ def test_unknown_files_are_listed_and_known_litter_is_not(listing: Lister, tree:
         "._a.jpg",
     ]
     root = tree("a.jpg", "b.xyz", "orphan.cls", "readme.jpg", *litter)
+    assert "readme.txt" not in [entry.name for entry in listing(root, CLOUDS)]
     assert [entry.name for entry in listing(root)] == ["a.jpg", "b.xyz", "orphan.cls", "readme.jpg"]
 
 
