@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from models import create_model, list_models
+from models.presets.base import presets, resolve
+
+MILLIONS = {"swin_tiny": 28.288, "swin_small": 49.606, "swin_base": 87.768}  # arXiv:2103.14030 prints 29, 50, 88
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_builds_on_the_meta_device_with_the_papers_parameters(name: str) -> None:
+    with torch.device("meta"):
+        model = create_model(name)
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    assert all(p.is_meta for p in model.parameters())
+    if name in MILLIONS:
+        assert millions == pytest.approx(MILLIONS[name], rel=0.005)
+    else:
+        assert name.endswith("_nano")
+        assert millions < 1
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_says_what_it_is_and_for_which_data(name: str) -> None:
+    preset = resolve(name)
+    assert preset["doc"]
+    assert preset["modality"] in ("image", "video", "pointcloud", "hyperspectral", "lighting")
+    assert name in list_models(preset["modality"])
+
+
+def test_inherits_what_it_does_not_change() -> None:
+    small, tiny = resolve("swin_small"), resolve("swin_tiny")
+    assert small["backbone.depths"] == (2, 2, 18, 2)
+    assert {k for k in small if small[k] != tiny[k]} == {"doc", "backbone.depths", "backbone.drop_path"}
+    assert "base" not in small
+
+
+def test_another_part_inherits_no_options() -> None:
+    light = resolve("light_nano")
+    assert presets()["light_nano"]["base"] == "video_nano"
+    assert light["head"] == "regression"
+    assert light["stem.patch"] == 8
+
+
+def test_unknown_model_suggests_the_near_one() -> None:
+    with pytest.raises(LookupError, match=r"no model 'swin_tny'; did you mean one of \['swin_tiny'"):
+        create_model("swin_tny")

@@ -1,0 +1,105 @@
+"""Every stem cuts and joins without loss, and says what it was given wrongly."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from models.stems.base import STEMS, Side, Stem
+
+ODD = {"patch": (2, 3, 9, 14), "tubelet": (2, 3, 5, 9, 18), "point": (2, 11, 3), "spectral": (2, 13, 9, 6)}
+
+
+def build(name: str, **options: Any) -> Stem:
+    torch.manual_seed(0)
+    return STEMS.create(name, 1 if name == "spectral" else 3, 8, **options)
+
+
+def given(name: str) -> tuple[Tensor, Side]:
+    x = torch.randn(ODD[name], generator=torch.Generator().manual_seed(0))
+    if name == "point":
+        return x, Side(coords=x)
+    return x, Side(wavelengths=torch.linspace(400, 900, 13).expand(2, -1) if name == "spectral" else None)
+
+
+@pytest.mark.parametrize("name", STEMS.names())
+def test_joining_undoes_cutting(name: str) -> None:
+    stem, (x, _) = build(name), given(name)
+    assert_close(stem.join(stem.cut(x), x.shape[-stem.axes :]), x)
+
+
+@pytest.mark.parametrize("name", STEMS.names())
+def test_tokens_fill_the_layout_and_hold_its_values(name: str) -> None:
+    stem, (x, side) = build(name), given(name)
+    tokens, layout = stem(x, side)
+    n = tokens.shape[1]
+    assert stem.cut(x).shape == (2, n, stem.values)
+    assert tokens.shape == (2, n, 8)
+    assert layout.grid is None or torch.Size(layout.grid).numel() == n
+
+
+def test_a_patch_stem_equals_a_strided_convolution() -> None:
+    stem = build("patch", patch=3)
+    conv = torch.nn.Conv2d(3, 8, 3, stride=3)
+    conv.load_state_dict({"weight": stem.project.weight.view(8, 3, 3, 3), "bias": stem.project.bias})
+    x = torch.randn(2, 3, 9, 12)
+    assert_close(stem(x, Side())[0], conv(x).flatten(2).mT)
+
+
+def test_a_tubelet_stem_equals_a_strided_convolution() -> None:
+    stem = build("tubelet", frames=2, patch=3)
+    conv = torch.nn.Conv3d(3, 8, (2, 3, 3), stride=(2, 3, 3))
+    conv.load_state_dict({"weight": stem.project.weight.view(8, 3, 2, 3, 3), "bias": stem.project.bias})
+    x = torch.randn(2, 3, 4, 9, 6)
+    assert_close(stem(x, Side())[0], conv(x).flatten(2).mT)
+
+
+def test_times_of_a_block_are_averaged() -> None:
+    times = torch.tensor([[0.0, 1, 2, 3, 10]])
+    _, layout = build("tubelet")(torch.zeros(1, 3, 5, 8, 8), Side(times=times))
+    assert layout.times is not None
+    assert layout.times.tolist() == [[0.5, 2.5, 10.0]]
+
+
+def test_wavelengths_of_a_group_are_averaged_and_the_last_band_repeated() -> None:
+    nm = torch.tensor([[400.0, 410, 420, 430, 500]])
+    x = torch.arange(5.0).view(1, 5, 1, 1).expand(1, 5, 4, 4)
+    stem = build("spectral", bands=4, patch=4)
+    _, layout = stem(x, Side(wavelengths=nm))
+    assert layout.wavelengths is not None
+    assert layout.wavelengths.tolist() == [[415.0, 500.0]]
+    assert stem.cut(x)[0, 1].unique().tolist() == [4.0]
+
+
+def test_answers_of_a_cube_are_the_mean_over_its_bands() -> None:
+    stem = build("spectral", bands=2, patch=2)
+    values = torch.randn(1, 3 * 2 * 3, 5 * 4)
+    got = stem.answers(values, (6, 4, 5))
+    assert got.shape == (1, 5, 4, 5)
+    assert_close(got[0, :, 2, 3], values.view(3, 6, 5, 4).mean(0)[4, :, 1])  # row 2, column 3: patch (1, 1), cell (0, 1)
+
+
+def test_clouds_are_centred_whatever_their_padding_holds() -> None:
+    coords = torch.tensor([[[10.0, 0, 0], [14, 2, 0], [999, 999, 999]]])
+    mask = torch.tensor([[True, True, False]])
+    _, layout = build("point")(torch.zeros(1, 3, 3), Side(coords=coords, mask=mask))
+    assert layout.coords is not None
+    assert layout.coords.tolist() == [[[-1, -0.5, 0], [1, 0.5, 0], [0, 0, 0]]]
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "side", "message"),
+    [
+        ("patch", (1, 3, 8), Side(), r"x must be \(b c h w\), got shape \(1, 3, 8\)"),
+        ("patch", (1, 4, 8, 8), Side(), r"x must have 3 channels, got shape \(1, 4, 8, 8\)"),
+        ("patch", (1, 3, 8, 8), Side(times=torch.zeros(1, 1)), "a patch stem takes .'mask'. besides x, got times"),
+        ("tubelet", (1, 3, 2, 8, 8), Side(times=torch.zeros(1, 3)), r"times must be \(b, t\) = \(1, 2\)"),
+        ("point", (1, 5, 3), Side(), r"points need coords of shape \(1, 5, 3\), got None"),
+        ("spectral", (1, 5, 8, 8), Side(wavelengths=torch.zeros(1, 4)), r"\(b, c\) = \(1, 5\) in nm, got \(1, 4\)"),
+    ],
+)
+def test_says_what_was_wanted_and_what_came(name: str, x: tuple[int, ...], side: Side, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(name)(torch.zeros(x), side)
