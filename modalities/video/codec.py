@@ -17,7 +17,7 @@ def decode(files: Files, *, max_frames: int | None = None) -> Arrays:
     """The video member as `frames` (t, h, w, 3) uint8, `times` (t,) float64 s, `num_frames` () int64.
 
     All frames when they fit `base.MAX_DECODED_BYTES` and `max_frames`; else as many as fit, evenly spaced,
-    each from the middle of its share. `num_frames` counts what the file holds, so `len(frames) < num_frames` says
+    each from the middle of its share. `num_frames` counts what the file holds: more than `len(frames)` says
     that this is a sample. RGB, 8 bits, turned for display. Times are the container's, in whole microseconds.
     BadSample: the reasons of `probe`, and "corrupt" for what does not decode.
     """
@@ -25,8 +25,7 @@ def decode(files: Files, *, max_frames: int | None = None) -> Arrays:
     meta = probe(raw)
     timeline = read_timeline(raw, meta)
     picks = pick(len(timeline.times), timeline.height * timeline.width * 3, max_frames)
-    upright = meta["rotation"] == 0 and not meta["mirrored"]  # decord garbles 90 degrees, ignores mirroring
-    frames = _decord(raw, timeline, picks) if upright else None
+    frames = _decord(raw, timeline, picks) if _suits_decord(meta, timeline) else None
     if frames is None:
         return _pyav(raw, meta, timeline, picks)
     return _arrays(frames, timeline.times[picks], len(timeline.times))
@@ -54,6 +53,17 @@ def pick(num_frames: int, frame_bytes: int, max_frames: int | None) -> NDArray[n
         raise BadSample(TOO_LARGE, f"one frame is {frame_bytes:,} bytes, over {base.MAX_DECODED_BYTES:,}")
     num = min(num_frames, fit, max_frames or num_frames)
     return (2 * np.arange(num, dtype=np.int64) + 1) * num_frames // (2 * num)
+
+
+def _suits_decord(meta: Meta, timeline: Timeline) -> bool:
+    """Whether decord reads it rightly; PyAV reads the rest.
+
+    decord2 3.4 garbles frames turned by 90 degrees, ignores mirroring, and crashes the process where fewer
+    packets can be read than the header promises.
+    """
+    upright = meta["rotation"] == 0 and not meta["mirrored"]
+    complete = meta["num_frames"] in (None, len(timeline.times))
+    return upright and complete and (timeline.seekable or meta["container"] == "avi")
 
 
 def _decord(raw: Raw, timeline: Timeline, picks: NDArray[np.int64]) -> NDArray[np.uint8] | None:
@@ -118,6 +128,8 @@ def checked(arrays: Arrays) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         raise ValueError(f"frames must be (t, h, w, 3) uint8, got {frames.shape} {frames.dtype}")
     if times.shape != frames.shape[:1] or not np.isfinite(times).all():
         raise ValueError(f"times must be ({len(frames)},) finite seconds, got {times.shape}")
+    if times[0] < 0:
+        raise ValueError(f"times must not be negative, the first is {times[0]}")
     if (np.diff(np.round(times * TICKS)) < 1).any():
         raise ValueError("times must rise by a microsecond or more from frame to frame")
     return frames, times

@@ -55,7 +55,7 @@ def plan_scenes(
     raw: Raw,
     meta: Meta,
     *,
-    threshold: float = 0.4,
+    threshold: float = 0.3,
     min_seconds: float = 1.0,
     max_seconds: float | None = None,
     crf: int | None = None,

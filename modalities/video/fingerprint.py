@@ -8,7 +8,7 @@ from modalities.video.transforms import resized, shown_at
 
 SHOTS, SIDE = 16, 32
 SPACE_BITS, TIME_BITS = 40, 24
-FAINT = 0.5 / 255  # a coefficient below this mean brightness is noise of the codec
+FAINT = 0.03 / 255  # a coefficient below this mean brightness is noise of the codec
 
 
 def fingerprint(arrays: Arrays) -> int:

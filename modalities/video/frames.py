@@ -58,7 +58,12 @@ def opened(raw: Raw, meta: Meta) -> Iterator[tuple["InputContainer", "VideoStrea
     import av
 
     try:
-        with raw.open() as file, av.open(file, mode="r", format=DEMUXERS[meta["container"]]) as container:
+        with (
+            raw.open() as file,
+            av.open(
+                file, mode="r", format=DEMUXERS[meta["container"]], metadata_errors="replace"
+            ) as container,
+        ):
             if not container.streams.video:
                 raise BadSample(NO_VIDEO, f"{raw.name}: FFmpeg finds no video track")
             stream = container.streams.video[0]
@@ -86,7 +91,8 @@ def _check(stream: "VideoStream", name: str) -> None:
 def read_timeline(raw: Raw, meta: Meta) -> Timeline:
     """Times and keyframes from the packets alone; nothing is decoded.
 
-    A video whose packets lack times, or share them, is timed by its average frame rate.
+    A video whose packets lack times, or share them, is timed by its average frame rate; one that begins
+    before 0 is moved to begin there.
     """
     ticks: list[int] = []
     keys: list[bool] = []
@@ -113,9 +119,12 @@ def read_timeline(raw: Raw, meta: Meta) -> Timeline:
     distinct = bool((np.diff(times) > 0).all())
     if not (dated and distinct):
         times = np.round(np.arange(len(ticks)) / rate * TICKS) / TICKS
+    negative = times[0] < 0
+    if negative:
+        times = np.round((times - times[0]) * TICKS) / TICKS
     frame_s = float(times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 1 / rate
     keyframes = np.flatnonzero(np.array(keys)[order])
-    return Timeline(times, keyframes, height, width, frame_s, dated and distinct and not avi)
+    return Timeline(times, keyframes, height, width, frame_s, dated and distinct and not (avi or negative))
 
 
 def to_seconds(ticks: int, tick: Fraction) -> float:

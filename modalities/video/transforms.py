@@ -73,7 +73,7 @@ def resized(frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
 
 
 def transcode(arrays: Arrays, *, codec: str = "h264", crf: int = 23) -> Arrays:
-    """Ask `encode` for a lossy codec: h264, hevc, av1 (MP4) or vp9 (WebM). The frames here stay as they are.
+    """Ask `encode` for a lossy codec: h264, av1 (MP4) or vp9 (WebM). The frames here stay as they are.
 
     Colour is halved (4:2:0), so an odd side grows by one pixel.
     """

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 # One thread, and no choice of algorithm by CPU type: with more, rate control and block decisions may differ.
 X264 = "cpu-independent=1:sliced-threads=0:log-level=none"
-X265 = "pools=none:frame-threads=1:info=0:log-level=none"
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,12 @@ NATIVE = ("yuv420p", "yuvj420p", "yuv422p", "yuv444p")  # formats that `lossless
 
 
 def lossy(name: str, crf: int) -> Codec:
-    """H.264, HEVC or AV1 in MP4, VP9 in WebM; `crf` 0 (best) to 51, for VP9 and AV1 to 63."""
+    """H.264 or AV1 in MP4, VP9 in WebM; `crf` 0 (best) to 51, for VP9 and AV1 to 63.
+
+    HEVC is read only: the libx265 of PyAV 18.1 corrupts the heap on pictures under 64 pixels.
+    """
     options = {
         "h264": ("libx264", (("preset", "medium"), ("x264-params", X264)), "mp4", 51),
-        "hevc": ("libx265", (("preset", "fast"), ("tag", "hvc1"), ("x265-params", X265)), "mp4", 51),
         "vp9": ("libvpx-vp9", (("b", "0"), ("cpu-used", "4"), ("deadline", "good")), "webm", 63),
         "av1": ("libsvtav1", (("preset", "10"), ("svtav1-params", "lp=1")), "mp4", 63),
     }
