@@ -46,24 +46,26 @@ def decide(head: bytes, size: int, nuscenes: bool) -> tuple[str, str]:
         raise BadSample("truncated", f"{size:,} bytes are not a whole number of float32 values")
     values = np.frombuffer(head[: len(head) // 4 * 4], "<f4")
     kinds = ["nuscenes"] if nuscenes else list(BINARY)
+    tables = {kind: _rows(values, len(BINARY[kind])) for kind in kinds}
     fitting = [kind for kind in kinds if size % (4 * len(BINARY[kind])) == 0]
-    if not fitting:
-        raise BadSample("truncated", f"{size // 4:,} values are no whole number of rows of {kinds}")
-    tables = {
-        k: values[: len(values) // len(BINARY[k]) * len(BINARY[k])].reshape(-1, len(BINARY[k]))
-        for k in fitting
-    }
-    matching = [kind for kind in fitting if _matches(kind, tables[kind][:_GUESS_ROWS])]
-    if len(matching) == 1:
-        return matching[0], f"rows of {' '.join(BINARY[matching[0]])}: size and values fit nothing else"
-    if "kitti" in matching:
-        return "kitti", f"rows of x y z intensity: the default, {' and '.join(matching)} fit"
-    if matching:
-        return matching[0], f"rows of {' '.join(BINARY[matching[0]])}: the first of {' and '.join(matching)}"
-    rows = tables.get("kitti")
-    if rows is not None and _plausible(rows) and np.all((rows[:, 3] >= 0) & (rows[:, 3] <= 65535)):
+    matching = [kind for kind in kinds if len(tables[kind]) and _matches(kind, tables[kind])]
+    whole = [kind for kind in fitting if kind in matching]
+    if len(whole) == 1:
+        return whole[0], f"rows of {' '.join(BINARY[whole[0]])}: size and values fit nothing else"
+    if whole:
+        kind = "kitti" if "kitti" in whole else whole[0]
+        return kind, f"rows of {' '.join(BINARY[kind])}: the default where {' and '.join(whole)} fit"
+    if matching or not fitting:
+        raise BadSample(
+            "truncated", f"{size // 4:,} values are no whole number of rows of {matching or kinds}"
+        )
+    if "kitti" in fitting and _plausible(rows := tables["kitti"]) and rows[:, 3].min() >= 0:
         return "kitti", "rows of x y z intensity: the default, intensity not in [0, 1]"
     raise BadSample("unknown-format", f"the values are not those of {fitting}; rename or convert the file")
+
+
+def _rows(values: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    return values[: len(values) // width * width].reshape(-1, width)[:_GUESS_ROWS]
 
 
 def inspect_bin(raw: Raw) -> Meta:
