@@ -15,7 +15,7 @@ from jobs.config.mistakes import ConfigError, Mistake, Path, Place, dotted, show
 MAX_BYTES: Final = 2**20
 MAX_ALIASES: Final = 64
 MAX_DEPTH: Final = 32
-MAX_NODES: Final = 100_000  # after aliases are followed, so that few aliases cannot make many values
+MAX_NODES: Final = 20_000  # after aliases are followed, so that few aliases cannot make many values
 
 CORE: Final = {
     f"tag:yaml.org,2002:{name}": name for name in ("null", "bool", "int", "float", "str", "seq", "map")
@@ -162,10 +162,8 @@ class _Reader:
                 self.wrong(key_node, path, "a key must be a word, not a mapping or a list")
                 continue
             key, child = key_node.value, (*path, key_node.value)
-            if CORE.get(key_node.tag) != "str":
-                self.wrong(
-                    key_node, child, "a key must be a word; merge keys (<<), numbers and null are not read"
-                )
+            if CORE.get(key_node.tag) != "str" or key == "<<":
+                self.wrong(key_node, child, "a key must be a word, not a number, null or a merge key (<<)")
             elif key in values:
                 first = self.document.keys[child]
                 where = f", first on line {first.line}" if first.line else ""

@@ -120,7 +120,9 @@ def _cause(detail: ErrorDetails) -> str:
     if kind in {"int_type", "float_type"} and isinstance(value, str) and _is_number(value):
         return f"{WORDS[kind]}; take the quotes away"
     if kind in WORDS:
-        return WORDS[kind].format(**context)
+        return WORDS[kind].format(
+            **{k: f"{bound:g}" if isinstance(bound, float) else bound for k, bound in context.items()}
+        )
     return detail["msg"]
 
 
@@ -128,17 +130,16 @@ def _unknown(path: Path, document: Document, kind: str) -> tuple[str, Path | Non
     """Cause of an unknown field, and the path it was probably meant to have."""
     name, parent = str(path[-1]), path[:-1]
     siblings = field_names(JOBS[kind], parent, document.value)
-    written = _at(document.value, parent)
-    if hint := suggest(name, [sibling for sibling in siblings if sibling not in written]):
-        meant = hint.rpartition("did you mean ")[2].strip("'?")
-        return f"unknown field{hint}", (*parent, meant)
     everywhere = field_names(JOBS[kind], None, document.value)
-    elsewhere = [known for known in everywhere if known.rpartition(".")[2] == name]
-    if elsewhere:
+    if elsewhere := [known for known in everywhere if known.rpartition(".")[2] == name]:
         return f"unknown field here; did you mean {elsewhere[0]!r}?", None
     others = [other for other, model in JOBS.items() if other != kind and name in model.model_fields]
     if others and not parent:
         return f"unknown field; a job of kind {' or '.join(others)} has it, kind here is {kind}", None
+    written = _at(document.value, parent)
+    if hint := suggest(name, [sibling for sibling in siblings if sibling not in written]):
+        meant = hint.rpartition("did you mean ")[2].strip("'?")
+        return f"unknown field{hint}", (*parent, meant)
     return f"unknown field{suggest(name, siblings)}; known are {', '.join(siblings)}", None
 
 

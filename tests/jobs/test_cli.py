@@ -1,0 +1,211 @@
+"""The command line as a user meets it: in a process of its own."""
+
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs import failures
+from jobs.cli import main
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"ray", "torch", "pyarrow", "numpy", "pandas", "open3d", "decord", "av", "rasterio"}
+INGEST = "kind: ingest\nmodality: image\nsource: {uri: raw}\noutput: out\n"
+
+
+def rayloom(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def imported_by(arguments: list[str], cwd: Path) -> tuple[set[str], int]:
+    """Top-level modules in memory when the command is done, and its exit code."""
+    code = (
+        "import sys\nfrom jobs.cli import main\n"
+        f"try: main({arguments!r})\n"
+        "except SystemExit as e: print(); print(sorted({m.partition('.')[0] for m in sys.modules}), e.code, sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    *_, modules, exit_code = done.stdout.splitlines()
+    return set(ast.literal_eval(modules)), int(exit_code)
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    modules, code = imported_by(["--help"], tmp_path)
+    assert code == 0
+    assert not modules & (HEAVY | {"pydantic", "yaml"})
+
+
+def test_a_misspelt_key_is_answered_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(INGEST + "shards:\n  max_byts: 5\n")
+    modules, code = imported_by(["run", "job.yaml"], tmp_path)
+    assert code == 2
+    assert "yaml" in modules
+    assert not modules & HEAVY
+    done = rayloom("run", "job.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "job.yaml:6:3  shards.max_byts  unknown field; did you mean 'max_bytes'?  (got 5)\n"
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "Missing argument 'JOB.yaml'"),
+        (["run", "nothing.yaml"], "nothing.yaml:1:1  no such file"),
+        (["run", "job.yaml", "sed=3"], "override 'sed=3'  sed  unknown field; did you mean 'seed'?"),
+        (["rn", "job.yaml"], "No such command 'rn'. Did you mean 'run'?"),
+        (["run", "job.yaml", "--quick"], "No such option: --quick"),
+        (["check", "nothing"], "no dataset at"),
+        (["check", "nothing", "--sample", "2"], "is not in the range"),
+        (["stats", "nothing", "--format", "pdf"], "'pdf' is none of text, json, html"),
+        (["config", "explain", "shards.max_byts"], "did you mean 'shards.max_bytes'?"),
+        (["config", "schema", "trian"], "did you mean 'train'?"),
+    ],
+)
+def test_bad_arguments_exit_with_2_and_no_traceback(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "job.yaml").write_text(INGEST)
+    done = rayloom(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(tmp_path: Path) -> None:
+    for arguments in (["--debug", "run", "nothing.yaml"], ["run", "nothing.yaml", "--debug"]):
+        done = rayloom(*arguments, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "Traceback" in done.stderr
+        assert done.stderr.endswith("nothing.yaml:1:1  no such file\n")
+
+
+def test_config_resolve_prints_a_file_that_runs(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(INGEST)
+    first = rayloom("config", "resolve", "job.yaml", "seed=3", cwd=tmp_path)
+    (tmp_path / "again.yaml").write_text(first.stdout)
+    second = rayloom("config", "resolve", "again.yaml", cwd=tmp_path)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert first.stdout.splitlines()[0] == second.stdout.splitlines()[0]  # the digest
+
+
+def test_config_schema_and_explain_print(tmp_path: Path) -> None:
+    done = rayloom("config", "schema", "infer", cwd=tmp_path)
+    assert json.loads(done.stdout)["properties"]["checkpoint"]
+    assert "size of a shard" in rayloom("config", "explain", "max_bytes", cwd=tmp_path).stdout
+
+
+def test_zoo_lists_and_shows_models(tmp_path: Path) -> None:
+    names = json.loads(rayloom("zoo", "list", "--json", cwd=tmp_path).stdout)
+    assert "swin_tiny" in names
+    shown = json.loads(rayloom("zoo", "show", "swin_tiny", "--json", cwd=tmp_path).stdout)
+    assert shown["name"] == "swin_tiny"
+    assert shown["parameters"] == 28_288_354  # Liu et al., 2021, table 7: 28.3 M
+    unknown = rayloom("zoo", "show", "swin_tny", cwd=tmp_path)
+    assert unknown.returncode == 2
+    assert "swin_tiny" in unknown.stderr
+
+
+def test_an_interrupted_job_exits_with_130_and_prints_how_to_go_on(tmp_path: Path) -> None:
+    """A real signal, while a job that takes its time stands in for the ingest."""
+    (tmp_path / "job.yaml").write_text(INGEST)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, "run", "job.yaml", "source.uri=my raw"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert error.endswith("to go on: rayloom run job.yaml 'source.uri=my raw'\n")
+    assert "Traceback" not in error
+
+
+WAITING = """
+import sys, time
+from jobs import ingest
+from jobs.cli import main
+def run(job):
+    print("waiting", flush=True)
+    time.sleep(30)
+ingest.run = run
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ValueError("heads must divide dim"), 2, "heads must divide dim"),
+        (LookupError("no model 'x'"), 2, "no model 'x'"),
+        (FileNotFoundError(2, "No such file or directory", "x.yaml"), 2, "x.yaml: No such file or directory"),
+        (
+            OSError(28, "No space left on device", "out/a"),
+            4,
+            "out/a: No space left on device; free some space",
+        ),
+        (PermissionError(13, "Permission denied", "out"), 4, "out: Permission denied"),
+        (ConnectionError("no Ray at 10.0.0.1:6379"), 5, "no Ray at 10.0.0.1:6379"),
+        (KeyError("x"), 1, "this is a mistake in rayloom"),
+        (ZeroDivisionError("x"), 1, "this is a mistake in rayloom"),
+    ],
+)
+def test_errors_have_exit_codes_by_family(
+    error: Exception, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert failures.report(error) == code
+    shown = capsys.readouterr().err
+    assert line in shown
+    assert ("ZeroDivisionError: x" in shown or "KeyError: 'x'" in shown) == (code == 1)
+
+
+def test_own_and_foreign_errors_of_storage_and_cluster_have_their_codes() -> None:
+    from jobs.cluster import ClusterDown
+    from modalities.base import BadSample
+    from pipelines.shards.dataset import Corrupt
+    from pipelines.shards.manifest import Conflict
+
+    assert failures.exit_code(ClusterDown("gone")) == 5
+    assert failures.exit_code(BadSample("too-large", "x")) == 2
+    assert failures.exit_code(Conflict("x")) == failures.exit_code(Corrupt("x")) == 4
+
+
+def test_an_error_of_a_worker_is_read_through_the_error_of_ray(capsys: pytest.CaptureFixture[str]) -> None:
+    from ray.exceptions import RayTaskError, WorkerCrashedError
+
+    inside = RayTaskError("f", "traceback", ValueError("size must be 1 or more, got 0")).as_instanceof_cause()
+    assert failures.report(inside) == 2
+    assert capsys.readouterr().err == "size must be 1 or more, got 0\n"
+    assert failures.exit_code(WorkerCrashedError()) == 5
+
+
+def test_main_leaves_with_the_exit_code_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobs import ingest
+
+    (tmp_path / "job.yaml").write_text(INGEST)
+    monkeypatch.setattr(ingest, "run", lambda job: 3)
+    with pytest.raises(SystemExit) as caught:
+        main(["run", str(tmp_path / "job.yaml")])
+    assert caught.value.code == 3
