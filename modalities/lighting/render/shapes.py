@@ -89,7 +89,7 @@ def ripple(rng: np.random.Generator) -> Distance:
     """A ball with waves on it."""
     height, pace = rng.uniform(0.04, 0.08), rng.uniform(4.5, 6.5)
     phase = rng.uniform(0, 2 * np.pi, (3, 1))
-    safe = 1 / np.sqrt(1 + (height * pace * np.sqrt(3)) ** 2)
+    safe = 1 / (1 + height * pace)  # the slope of a product of three sines is at most 1
 
     def distance(p: Floats) -> Floats:
         x, y, z = np.sin(pace * p + phase)
@@ -122,8 +122,7 @@ def build(shape: str, seed: int) -> Distance:
 
 
 def normals(distance: Distance, points: Floats) -> Floats:
-    """Unit outward normals (3, n) at points on the surface, by differences along a tetrahedron."""
-    step = 1e-5
-    corners = np.array([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1.0]])
-    total = sum(c[:, None] * distance(points + step * c[:, None]) for c in corners)
-    return np.asarray(total / np.maximum(_length(np.asarray(total)), 1e-30))
+    """Unit outward normals (3, n) at points on the surface, by central differences: they mirror exactly."""
+    step = 1e-4 * np.eye(3)[:, :, None]
+    slope = np.stack([distance(points + h) - distance(points - h) for h in step])
+    return np.asarray(slope / np.maximum(_length(slope), 1e-30))
