@@ -1,4 +1,4 @@
-"""`rayloom init DIR`: commented job files for every kind of data, which run as they stand on made-up samples."""
+"""`rayloom init DIR`: commented job files for every kind of data, which run as they stand."""
 
 import json
 from dataclasses import dataclass

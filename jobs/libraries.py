@@ -136,10 +136,9 @@ def _old_ffmpeg(name: str) -> dict[str, str]:
         if match := re.search(r"libavcodec[\w-]*\.so\.(\d+)\.(\d+)\.(\d+)$", str(file)):
             version = tuple(int(part) for part in match.groups())
             if version < FFMPEG_FIXED:
-                return {
-                    "warning": f"libavcodec {'.'.join(match.groups())} is older than FFmpeg 8.1.2 (CVE-2026-8461)",
-                    "advice": "its MagicYUV decoder is unsafe; upgrade the wheel as soon as there is a newer one",
-                }
+                old = f"libavcodec {'.'.join(match.groups())} is older than FFmpeg 8.1.2 (CVE-2026-8461)"
+                advice = "its MagicYUV decoder is unsafe; upgrade the wheel as soon as there is a newer one"
+                return {"warning": old, "advice": advice}
     return {}
 
 

@@ -119,8 +119,8 @@ class Split(Section):
     test: Share = Field(default=0.0, description="share of the scenes for testing")
     by: Literal["scene", "piece"] = Field(
         default="scene",
-        description="what goes one way as a whole: a scene with all its pieces, or each piece alone; pieces of "
-        "one scene resemble each other, so scores by piece flatter",
+        description="what goes one way as a whole: a scene with all its pieces, or each piece alone; pieces "
+        "of one scene resemble each other, so scores by piece flatter",
     )
 
     @model_validator(mode="after")

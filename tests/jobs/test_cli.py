@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in a process of its own."""
+"""The command line as a user meets it: what it prints, what it exits with, what it loads."""
 
 import ast
 import json
@@ -18,15 +18,34 @@ HEAVY = {"ray", "torch", "pyarrow", "numpy", "pandas", "open3d", "decord", "av",
 INGEST = "kind: ingest\nmodality: image\nsource: {uri: raw}\noutput: out\n"
 
 
-def rayloom(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "jobs.cli", *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
+        [sys.executable, *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
+
+
+class Here:
+    """Runs commands in this process, in a folder of their own: the slow part of a command is its start."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main(list(arguments))
+        assert isinstance(caught.value.code, int)
+        out, error = self.capsys.readouterr()
+        return caught.value.code, out, error
+
+
+@pytest.fixture
+def rayloom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job.yaml").write_text(INGEST)
+    return Here(capsys)
 
 
 def imported_by(arguments: list[str], cwd: Path) -> tuple[set[str], int]:
@@ -34,15 +53,10 @@ def imported_by(arguments: list[str], cwd: Path) -> tuple[set[str], int]:
     code = (
         "import sys\nfrom jobs.cli import main\n"
         f"try: main({arguments!r})\n"
-        "except SystemExit as e: print(); print(sorted({m.partition('.')[0] for m in sys.modules}), e.code, sep='\\n')"
+        "except SystemExit as e:\n"
+        "    print('', sorted({m.partition('.')[0] for m in sys.modules}), e.code, sep='\\n')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = python("-c", code, cwd=cwd)
     *_, modules, exit_code = done.stdout.splitlines()
     return set(ast.literal_eval(modules)), int(exit_code)
 
@@ -59,7 +73,7 @@ def test_a_misspelt_key_is_answered_before_anything_heavy_is_imported(tmp_path: 
     assert code == 2
     assert "yaml" in modules
     assert not modules & HEAVY
-    done = rayloom("run", "job.yaml", cwd=tmp_path)
+    done = python("-m", "jobs.cli", "run", "job.yaml", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "job.yaml:6:3  shards.max_byts  unknown field; did you mean 'max_bytes'?  (got 5)\n"
     assert done.stdout == ""
@@ -74,54 +88,60 @@ def test_a_misspelt_key_is_answered_before_anything_heavy_is_imported(tmp_path: 
         (["rn", "job.yaml"], "No such command 'rn'. Did you mean 'run'?"),
         (["run", "job.yaml", "--quick"], "No such option: --quick"),
         (["check", "nothing"], "no dataset at"),
-        (["check", "nothing", "--sample", "2"], "is not in the range"),
+        (["check", "nothing", "--sample", "2"], "Invalid value for '--sample'"),
         (["stats", "nothing", "--format", "pdf"], "'pdf' is none of text, json, html"),
         (["config", "explain", "shards.max_byts"], "did you mean 'shards.max_bytes'?"),
         (["config", "schema", "trian"], "did you mean 'train'?"),
     ],
 )
 def test_bad_arguments_exit_with_2_and_no_traceback(
-    arguments: list[str], message: str, tmp_path: Path
+    arguments: list[str], message: str, rayloom: Here
 ) -> None:
-    (tmp_path / "job.yaml").write_text(INGEST)
-    done = rayloom(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr + done.stdout
+    code, out, error = rayloom(*arguments)
+    assert code == 2
+    assert message in error
+    assert "Traceback" not in error + out
 
 
-def test_debug_shows_the_traceback_wherever_it_stands(tmp_path: Path) -> None:
+def test_debug_shows_the_traceback_wherever_it_stands(rayloom: Here) -> None:
     for arguments in (["--debug", "run", "nothing.yaml"], ["run", "nothing.yaml", "--debug"]):
-        done = rayloom(*arguments, cwd=tmp_path)
-        assert done.returncode == 2
-        assert "Traceback" in done.stderr
-        assert done.stderr.endswith("nothing.yaml:1:1  no such file\n")
+        code, _, error = rayloom(*arguments)
+        assert code == 2
+        assert "Traceback" in error
+        assert error.splitlines()[-1].startswith("nothing.yaml:1:1  no such file")
 
 
-def test_config_resolve_prints_a_file_that_runs(tmp_path: Path) -> None:
-    (tmp_path / "job.yaml").write_text(INGEST)
-    first = rayloom("config", "resolve", "job.yaml", "seed=3", cwd=tmp_path)
-    (tmp_path / "again.yaml").write_text(first.stdout)
-    second = rayloom("config", "resolve", "again.yaml", cwd=tmp_path)
-    assert (first.returncode, second.returncode) == (0, 0)
-    assert first.stdout.splitlines()[0] == second.stdout.splitlines()[0]  # the digest
+def test_config_resolve_prints_a_file_that_runs(rayloom: Here) -> None:
+    code, first, _ = rayloom("config", "resolve", "job.yaml", "seed=3")
+    Path("again.yaml").write_text(first)
+    again, second, _ = rayloom("config", "resolve", "again.yaml")
+    assert (code, again) == (0, 0)
+    assert first.splitlines()[0] == second.splitlines()[0]  # the digest
 
 
-def test_config_schema_and_explain_print(tmp_path: Path) -> None:
-    done = rayloom("config", "schema", "infer", cwd=tmp_path)
-    assert json.loads(done.stdout)["properties"]["checkpoint"]
-    assert "size of a shard" in rayloom("config", "explain", "max_bytes", cwd=tmp_path).stdout
+def test_config_schema_and_explain_print(rayloom: Here) -> None:
+    assert json.loads(rayloom("config", "schema", "infer")[1])["properties"]["checkpoint"]
+    assert "size of a shard" in rayloom("config", "explain", "max_bytes")[1]
 
 
-def test_zoo_lists_and_shows_models(tmp_path: Path) -> None:
-    names = json.loads(rayloom("zoo", "list", "--json", cwd=tmp_path).stdout)
-    assert "swin_tiny" in names
-    shown = json.loads(rayloom("zoo", "show", "swin_tiny", "--json", cwd=tmp_path).stdout)
+def test_init_prints_the_files_it_writes(rayloom: Here) -> None:
+    code, out, _ = rayloom("init", "jobs here")
+    assert code == 0
+    assert "jobs here/image/ingest.yaml" in out.splitlines()
+    assert all(Path(line).is_file() for line in out.splitlines())
+    code, _, error = rayloom("init", "jobs here")
+    assert code == 2
+    assert "is there already" in error
+
+
+def test_zoo_lists_and_shows_models(rayloom: Here) -> None:
+    assert "swin_tiny" in json.loads(rayloom("zoo", "list", "--json")[1])
+    shown = json.loads(rayloom("zoo", "show", "swin_tiny", "--json")[1])
     assert shown["name"] == "swin_tiny"
     assert shown["parameters"] == 28_288_354  # Liu et al., 2021, table 7: 28.3 M
-    unknown = rayloom("zoo", "show", "swin_tny", cwd=tmp_path)
-    assert unknown.returncode == 2
-    assert "swin_tiny" in unknown.stderr
+    code, _, error = rayloom("zoo", "show", "swin_tny")
+    assert code == 2
+    assert "swin_tiny" in error
 
 
 def test_an_interrupted_job_exits_with_130_and_prints_how_to_go_on(tmp_path: Path) -> None:
@@ -129,7 +149,7 @@ def test_an_interrupted_job_exits_with_130_and_prints_how_to_go_on(tmp_path: Pat
     (tmp_path / "job.yaml").write_text(INGEST)
     process = subprocess.Popen(
         [sys.executable, "-c", WAITING, "run", "job.yaml", "source.uri=my raw"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path, env=ENVIRONMENT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -199,13 +219,8 @@ def test_an_error_of_a_worker_is_read_through_the_error_of_ray(capsys: pytest.Ca
     assert failures.exit_code(WorkerCrashedError()) == 5
 
 
-def test_main_leaves_with_the_exit_code_of_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_leaves_with_the_code_of_its_job(rayloom: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     from jobs import ingest
 
-    (tmp_path / "job.yaml").write_text(INGEST)
     monkeypatch.setattr(ingest, "run", lambda job: 3)
-    with pytest.raises(SystemExit) as caught:
-        main(["run", str(tmp_path / "job.yaml")])
-    assert caught.value.code == 3
+    assert rayloom("run", "job.yaml")[0] == 3

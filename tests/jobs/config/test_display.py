@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.config import load_job
+from jobs.config import TrainJob, load_job
 from jobs.config.display import explain_text, resolved_text, schema_text
+from jobs.config.document import Document
 from jobs.config.fieldtree import tree
 from jobs.config.load import load_with_places
 from jobs.config.schema import JOBS
@@ -52,17 +53,16 @@ def test_every_value_names_its_origin(tmp_path: Path) -> None:
     assert origins["shuffle: true"] == "default"
 
 
+numbers = st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.text(min_size=1).filter(str.strip), st.lists(st.text() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans(), max_size=4))  # fmt: skip
+@given(st.text(min_size=1).filter(str.strip), st.lists(st.text() | numbers | st.booleans(), max_size=4))
 def test_any_text_survives_resolving(
     tmp_path_factory: pytest.TempPathFactory, name: str, options: list[object]
 ) -> None:
-    job = JOBS["train"].model_validate(
-        {"kind": "train", "dataset": "d", "task": "masked", "model": {"name": name, "options": {"o": options}},
-         "steps": 3, "output": "r"}
-    )  # fmt: skip
-    from jobs.config.document import Document
-
+    said = {"kind": "train", "dataset": "d", "task": "masked", "steps": 3, "output": "r"}
+    job = TrainJob.model_validate(said | {"model": {"name": name, "options": {"o": options}}})
     file = tmp_path_factory.getbasetemp() / "resolved.yaml"
     file.write_text(resolved_text(job, Document(None)), encoding="utf-8", newline="")
     assert load_job(file) == job

@@ -1,5 +1,6 @@
 """Reading YAML: places, the core schema, bounds."""
 
+import json
 import math
 
 import pytest
@@ -25,43 +26,55 @@ def test_every_key_and_value_has_its_line_and_column() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e-4", 1e-4), ("1E3", 1000.0), (".5", 0.5), ("-3", -3), ("0x1f", 31), ("0o17", 15), ("017", 17),
-     ("no", "no"), ("off", "off"), ("y", "y"), ("12:30", "12:30"), ("2024-01-02", "2024-01-02"), ("1_000", "1_000"),
-     ("true", True), ("False", False), ("null", None), ("~", None), ("", None), ("'1'", "1"), ("1.5.0", "1.5.0"),
-     (".inf", math.inf), ("-.Inf", -math.inf), ("- 1", [1]), ("=", "="), ("!!str 5", "5"), ("!!float 5", 5.0)],
-)  # fmt: skip
+    [
+        ("1e-4", 1e-4),
+        ("1E3", 1000.0),
+        (".5", 0.5),
+        ("-3", -3),
+        ("0x1f", 31),
+        ("0o17", 15),
+        ("017", 17),
+        ("no", "no"),
+        ("off", "off"),
+        ("y", "y"),
+        ("12:30", "12:30"),
+        ("2024-01-02", "2024-01-02"),
+        ("1_000", "1_000"),
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("'1'", "1"),
+        ("1.5.0", "1.5.0"),
+        (".inf", math.inf),
+        ("-.Inf", -math.inf),
+        ("[1]", [1]),
+        ("=", "="),
+        ("!!str 5", "5"),
+        ("!!float 5", 5.0),
+    ],
+)
 def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
-    found = (
-        parse(f"a: {text}\n" if not text.startswith("-  ") else text, "f").value
-        if text != "- 1"
-        else {"a": parse("- 1", "f").value}
-    )
+    found = parse(f"a: {text}\n", "f").value
     assert found == {"a": value}
     assert type(found["a"]) is type(value)
 
 
+words = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"])).filter(
+    lambda word: word != "<<"
+)
+numbers = st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False)
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    st.none() | st.booleans() | numbers | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
     max_leaves=10,
 )
 
 
-@given(plain.map(lambda value: {"v": value}))
+@given(plain)
 def test_what_json_says_is_read_as_it_is(value: object) -> None:
-    import json
-
-    def has(value: object, test) -> bool:  # type: ignore[no-untyped-def]
-        if isinstance(value, dict):
-            return any(test(key) or has(inner, test) for key, inner in value.items())
-        return any(has(inner, test) for inner in value) if isinstance(value, list) else test(value)
-
-    text = json.dumps(value, ensure_ascii=True)
-    if "\\ud" in text or has(value, lambda item: isinstance(item, int) and abs(item) >= 10**39):
-        return  # JSON's surrogate pairs and huge numbers are no YAML of ours
-    if has(value, lambda item: item == "<<"):
-        return
-    assert parse(text, "f").value == value
+    assert parse(json.dumps({"v": value}), "f").value == {"v": value}
 
 
 def test_aliases_are_followed_but_few_and_small() -> None:
@@ -80,7 +93,7 @@ def test_aliases_are_followed_but_few_and_small() -> None:
 
 def test_nesting_is_bounded() -> None:
     for text in ("[" * 40, "[" * 50_000, "- " * 40 + "x", "{a: " * 40):
-        with pytest.raises(ConfigError, match="more than 32 levels of nesting|not YAML"):
+        with pytest.raises(ConfigError, match=r"more than 32 levels of nesting|not YAML"):
             parse(text, "f")
 
 
@@ -98,8 +111,7 @@ def test_tags_beyond_the_core_are_refused(text: str) -> None:
 @given(st.text(max_size=60) | st.text("[]{}&*!|>%@`:,-?#'\"ab1. \n\t<", max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        value = parse(text, "f").value
+        shown = yaml.safe_dump(parse(text, "f").value)  # plain data only
     except ConfigError as e:
-        assert str(e).startswith("f:")
-    else:
-        yaml.safe_dump(value)  # plain data only
+        shown = str(e) if str(e).startswith("f:") else ""
+    assert shown

@@ -64,7 +64,8 @@ def test_every_modality_is_taken(modality: str, job_file: Path) -> None:
     [
         (INGEST, "output=elsewhere"), (INGEST, "source.uri=s3://bucket/raw"), (INGEST, "workers=3"),
         (INGEST, "source.anonymous=true"), (INGEST, "quarantine.max_share=0.1"), (TRAIN, "dataset=other"),
-        (TRAIN, "workers=2"), (TRAIN, "loader_workers=4"), (TRAIN, "checkpoint_every=7"), (TRAIN, "resume=false"),
+        (TRAIN, "workers=2"), (TRAIN, "loader_workers=4"), (TRAIN, "checkpoint_every=7"),
+        (TRAIN, "resume=false"),
         (INFER, "checkpoint=other"), (INFER, "batch_size=1"),
     ],
 )  # fmt: skip
@@ -77,10 +78,13 @@ def test_places_and_workers_leave_the_digest_alone(text: str, override: str, job
 @pytest.mark.parametrize(
     ("text", "override"),
     [
-        (INGEST, "modality=video"), (INGEST, "source.labels=none"), (INGEST, "source.glob='*.jpg'"), (INGEST, "seed=1"),
+        (INGEST, "modality=video"), (INGEST, "source.labels=none"), (INGEST, "source.glob='*.jpg'"),
+        (INGEST, "seed=1"),
         (INGEST, "shards.max_bytes=1MiB"), (INGEST, "shards.shuffle=false"), (INGEST, "split.val=0.1"),
-        (INGEST, "dedup=exact"), (INGEST, "decode=false"), (INGEST, "stages=[{kind: filter, field: label, one_of: [a]}]"),
-        (TRAIN, "task=masked"), (TRAIN, "model.options.depth=3"), (TRAIN, "steps=99"), (TRAIN, "data.size=64"),
+        (INGEST, "dedup=exact"), (INGEST, "decode=false"),
+        (INGEST, "stages=[{kind: filter, field: label, one_of: [a]}]"),
+        (TRAIN, "task=masked"), (TRAIN, "model.options.depth=3"), (TRAIN, "steps=99"),
+        (TRAIN, "data.size=64"),
         (TRAIN, "precision=bf16"), (TRAIN, "learning_rate=1e-4"), (INFER, "split=val"),
     ],
 )  # fmt: skip
