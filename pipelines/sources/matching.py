@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 from functools import lru_cache
 
 from modalities.base import Modality
@@ -22,7 +22,7 @@ def is_hidden(name: str) -> bool:
 
 def is_ignored(name: str) -> bool:
     """Files people put beside data. Everything else that matches nothing becomes an entry and is refused."""
-    return any(fnmatchcase(name.lower(), pattern) for pattern in _IGNORED)
+    return any(regex.match(name.lower()) for _, regex in _compile(_IGNORED))
 
 
 def suffix_of(pattern: str) -> str:
@@ -30,11 +30,17 @@ def suffix_of(pattern: str) -> str:
     return pattern.rpartition("*")[2].rstrip("/").lower()
 
 
+@lru_cache(maxsize=64)
+def _compile(patterns: tuple[str, ...]) -> list[tuple[str, re.Pattern[str]]]:
+    """Patterns and what they match, the one that wins first."""
+    order = sorted(patterns, key=lambda p: ("*" not in p, len(suffix_of(p)), p), reverse=True)
+    return [(pattern, re.compile(translate(pattern.lower()))) for pattern in order]
+
+
 def find_pattern(filename: str, modality: Modality) -> str | None:
     """The pattern a file name ("x.jpg") or folder name ("x.zarr/") matches; the longest suffix wins."""
     lower = filename.lower()
-    hits = [pattern for pattern in modality.patterns if fnmatchcase(lower, pattern.lower())]
-    return max(hits, key=lambda pattern: ("*" not in pattern, len(suffix_of(pattern)), pattern), default=None)
+    return next((pattern for pattern, regex in _compile(modality.patterns) if regex.match(lower)), None)
 
 
 def stem_of(filename: str, pattern: str | None) -> str:
@@ -47,8 +53,10 @@ def stem_of(filename: str, pattern: str | None) -> str:
 
 def companion_globs(pattern: str, stem: str, modality: Modality) -> list[str]:
     """Globs, lower case and relative to the object's folder, of the files that belong to it."""
+    if pattern not in modality.companions:
+        return []
     escaped = re.sub(r"([*?\[])", r"[\1]", stem)
-    return [glob.replace("{stem}", escaped).lower() for glob in modality.companions.get(pattern, ())]
+    return [glob.replace("{stem}", escaped).lower() for glob in modality.companions[pattern]]
 
 
 def claim(names: Iterable[str], candidates: Iterable[str], modality: Modality) -> dict[str, set[str]]:
@@ -58,20 +66,22 @@ def claim(names: Iterable[str], candidates: Iterable[str], modality: Modality) -
     suffixes, so that a file with a claim on the whole folder gets it; who has been claimed claims nothing.
     """
     names = sorted(names)
+    lower: dict[str, list[str]] = {}
+    for name in names:
+        lower.setdefault(name.lower(), []).append(name)
     found = {name: pattern for name in candidates if (pattern := find_pattern(name, modality))}
     claims: dict[str, set[str]] = {}
     taken: set[str] = set()
     for name in sorted(found, key=lambda n: ("*" in found[n], -len(suffix_of(found[n])), n)):
         if name in taken:
             continue
-        globs = companion_globs(found[name], stem_of(name, found[name]), modality)
-        claims[name] = {
-            other
-            for other in names
-            if other != name
-            and other not in claims
-            and any(_belongs(other.lower(), glob, stem_of(name, found[name]).lower()) for glob in globs)
-        }
+        stem = stem_of(name, found[name])
+        beside: set[str] = set()
+        for glob in companion_globs(found[name], stem, modality):
+            # a folder of a million files: only globs that need it look at every name
+            near = names if re.search(r"[*?\[]", glob) else lower.get(glob, ())
+            beside |= {other for other in near if _belongs(other.lower(), glob, stem.lower())}
+        claims[name] = {other for other in beside if other != name and other not in claims}
         taken |= claims[name]
     return claims
 

@@ -61,7 +61,11 @@ def local_uri(path: str) -> str:
 
 
 def _is_text(name: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def clean_name(name: str) -> str:
