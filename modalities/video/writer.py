@@ -88,11 +88,16 @@ def write(shots: Iterable[tuple[float, "av.VideoFrame"]], codec: Codec) -> bytes
         context = stream.codec_context
         context.flags |= int(Flags.bitexact)
         context.thread_count, context.time_base = 1, tick
+        last, step = None, TICKS // 25  # what a single frame lasts
         for seconds, frame in shots:
             if not context.is_open:
                 stream.height, stream.width, stream.pix_fmt = frame.height, frame.width, codec.pixels
                 context.colorspace, context.color_range = frame.colorspace, frame.color_range
-            frame.pts, frame.time_base, frame.pict_type = round(seconds * TICKS), tick, 0
+            now = round(seconds * TICKS)
+            last, step = now, step if last is None else now - last
+            frame.pts, frame.time_base, frame.pict_type = now, tick, 0
             container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+        for packet in stream.encode(None):
+            packet.duration = step  # the last frame is shown as long as the one before
+            container.mux(packet)
     return out.getvalue()

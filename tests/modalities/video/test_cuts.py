@@ -117,7 +117,7 @@ def test_a_clip_too_large_to_decode_is_refused(
 ) -> None:
     monkeypatch.setattr(base, "MAX_DECODED_BYTES", 20 * 16 * 16 * 3)
     assert len(CLIPS.plan(*steady, seconds=5)) == 3
-    with pytest.raises(BadSample, match="too-large: .* ask for shorter clips"):
+    with pytest.raises(BadSample, match=r"too-large: .* ask for shorter clips"):
         CLIPS.plan(*steady, seconds=6)
 
 

@@ -74,5 +74,5 @@ def test_few_frames_are_repeated_not_invented(video: Arrays) -> None:
 
 
 def test_options_out_of_range_are_refused(video: Arrays) -> None:
-    with pytest.raises(ValueError, match="want frames, size >= 1 and 0 < min_area <= 1, got 0, 112, 0.5"):
+    with pytest.raises(ValueError, match=r"want frames, size >= 1 .* got 0, 112, 0\.5"):
         prepare(video, frames=0)

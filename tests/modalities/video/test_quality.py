@@ -18,7 +18,7 @@ def video(frames: Any) -> Arrays:
 
 def test_blur_lowers_sharpness_and_nothing_else_much(moving: Any) -> None:
     sharp, blurred = quality(video(moving)), quality(video(gaussian_filter(moving, (0, 2, 2, 0))))
-    assert blurred["sharpness"] < sharp["sharpness"] / 3
+    assert blurred["sharpness"] < sharp["sharpness"] / 2
     assert blurred["exposure"] == pytest.approx(sharp["exposure"], abs=0.02)
 
 
