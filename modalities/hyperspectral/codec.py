@@ -104,7 +104,8 @@ def raw_of(files: Files) -> Raw:
     """The raw object a sample's files came from; LookupError when there is no cube among them."""
     name: str
     if ZARR in files:
-        return Raw(name="sample.zarr/", content=b"", companions=unzip(files[ZARR]))
+        with refusing(Raw(name=ZARR, content=b"")):
+            return Raw(name="sample.zarr/", content=b"", companions=unzip(files[ZARR]))
     mask = {f"sample.{SEGMENTATION}": files[SEGMENTATION]} if SEGMENTATION in files else {}
     if all(extension in files for extension in ENVI):
         return Raw(name="sample.hdr", content=files["hdr"], companions={"sample.img": files["img"], **mask})
@@ -120,8 +121,7 @@ def decode(files: Files) -> Arrays:
 
     Refuses more than MAX_DECODED_BYTES, and everything that is not what its header says: BadSample.
     """
-    with refusing(Raw(name="sample", content=b"")):
-        raw = raw_of(files)
+    raw = raw_of(files)
     with opened(raw) as scene:
         arrays = scene.arrays()
     if sum(array.nbytes for array in arrays.values()) > 2 * MAX_DECODED_BYTES:

@@ -19,7 +19,7 @@ def from_map_info(text: str) -> tuple[str | None, list[float] | None]:
         return None, None
     rotation = next((numbers(part)[:1] for part in parts[7:] if part.lower().startswith("rotation")), [])
     angle = np.deg2rad(rotation[0]) if rotation else 0.0
-    a, b, d, e = dx * np.cos(angle), dy * np.sin(angle), dx * np.sin(angle), -dy * np.cos(angle)
+    a, b, d, e = dx * np.cos(angle), dx * np.sin(angle), dy * np.sin(angle), -dy * np.cos(angle)  # as GDAL
     affine = [a, b, x - (column - 1) * a - (row - 1) * b, d, e, y - (column - 1) * d - (row - 1) * e]
     if not np.isfinite(affine).all():
         return None, None

@@ -50,8 +50,8 @@ def quality(arrays: Arrays) -> Mapping[str, float]:
 
     nan_share, nodata_share, saturation (values at their type's or the cube's maximum), mean, std, p2 and p98
     of valid values as stored, snr (median over bands of mean / noise, the noise from differences of
-    neighbours, after Immerkaer 1996), band_correlation (median of neighbouring bands), wavelength_min_nm, _max_nm,
-    bad_band_share.
+    neighbours, after Immerkaer 1996), band_correlation (median of neighbouring bands),
+    wavelength_min_nm, wavelength_max_nm, bad_band_share.
     """
     small = sampled(arrays)
     cube, valid = small["cube"], valid_values(small)

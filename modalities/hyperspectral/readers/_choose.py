@@ -4,9 +4,9 @@ HDF5, NetCDF, MATLAB and Zarr files name things as they please. The rule, the sa
 
 cube: the largest numeric array with three axes (ties: first path in order). Two that differ only in VNIR
     and SWIR in their names, and in the number of bands, are one cube, VNIR first (PRISMA).
-band axis: the one whose dimension is named like a band; else the one as long as a wavelength vector; else what an
-    `interleave` attribute says; else the shortest; ties go to the last. Of the other two, rows come
-    first unless the dimensions are named otherwise.
+band axis: the one whose dimension is named like a band; else the one as long as a wavelength vector; else
+    what an `interleave` attribute says; else the shortest; ties go to the last. Of the other two, rows
+    come first unless the dimensions are named otherwise.
 wavelengths, fwhm, bad bands: a vector named like one, as long as the band axis, nearest to the cube by
     path; else an attribute of the cube, of the groups above it, or of the file.
 nodata, scale, offset: attributes of the cube. `scale_factor` multiplies (CF), but a factor above one on
@@ -104,7 +104,7 @@ def scene(
     stored: int,
     groups: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Scene:
-    """Apply the rule. `attributes` are the file's, `groups` {path: attributes}; BadSample if there is no cube."""
+    """Apply the rule; `attributes` are the file's, `groups` {path: attributes}. BadSample without a cube."""
     cubes = _cubes(variables)
     if not cubes:
         listed = ", ".join(f"{v.path} {v.shape}" for v in list(variables)[:12])

@@ -35,19 +35,16 @@ def probe(raw: Raw) -> Meta:
     block = head[start:]
     version = block[8] if len(block) > 8 else 255
     if version in (0, 1):
-        width, at = block[13], 24 + 4 * (version == 1)
-        end_at, base_at = 2, 0
+        width, at = block[13], 24 + 4 * version
     elif version in (2, 3):
         width, at = block[9], 12
-        end_at, base_at = 2, 0
     else:
         raise BadSample("corrupt", f"want HDF5 superblock 0 to 3, got {version}")
     if width not in (4, 8) or len(block) < at + 4 * width:
         raise BadSample("corrupt", f"want HDF5 offsets of 4 or 8 bytes, got {width}")
-    base = int.from_bytes(block[at + base_at * width : at + (base_at + 1) * width], "little")
-    end = int.from_bytes(block[at + end_at * width : at + (end_at + 1) * width], "little")
-    if base not in (0, start) or base + end > raw.size + start * (base == 0):
-        raise BadSample("truncated", f"{raw.name} says it ends at byte {base + end:,}, it has {raw.size:,}")
+    end = int.from_bytes(block[at + 2 * width : at + 3 * width], "little")
+    if end > raw.size:
+        raise BadSample("truncated", f"{raw.name} says it ends at byte {end:,}, it has {raw.size:,}")
     unknown = ("width", "height", "bands", "dtype", "interleave", "wavelengths", "wavelength_units", "fwhm")
     place = ("crs", "affine", "nodata", "scale", "offset", "bad_bands")
     return {"format": "hdf5", **dict.fromkeys((*unknown, *place))}

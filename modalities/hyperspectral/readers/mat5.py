@@ -53,9 +53,7 @@ def _elements(raw: Raw, order: Order) -> Iterator[_Element]:
             if kind not in (_MATRIX, _COMPRESSED) and kind not in _STORED:
                 raise BadSample("corrupt", f"want a variable at byte {at:,}, got element type {kind}")
             if at + 8 + size > raw.size:
-                raise BadSample(
-                    "truncated", f"a variable at {at:,} claims {size:,} bytes, there are fewer"
-                )
+                raise BadSample("truncated", f"a variable at {at:,} claims {size:,} bytes, there are fewer")
             count += 1
             if count > MAX_VARIABLES:
                 raise BadSample("too-large", f"want at most {MAX_VARIABLES} variables")
@@ -74,7 +72,7 @@ def _elements(raw: Raw, order: Order) -> Iterator[_Element]:
 
 
 def _sub(lead: bytes, at: int, order: Order) -> tuple[int, int, int, int]:
-    """A sub-element -> type, size, where its data are, where the next starts. Small ones hold data in the tag."""
+    """A sub-element -> type, size, where its data are, where the next starts; small data lie in the tag."""
     first, size = struct.unpack_from(order + "II", lead, at)
     if first >> 16:
         return first & 0xFFFF, first >> 16, at + 4, at + 8
