@@ -7,8 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modalities.base import Arrays, BadSample, Files, Raw, check_decoded
-from modalities.image.codec import decode as decode_image
-from modalities.image.codec import encode as encode_image
 from modalities.lighting.probe import PATTERNS, inspect
 from modalities.lighting.readers import document, headers, npy
 from modalities.lighting.schema import TRANSFERS
@@ -124,6 +122,8 @@ def _movie(raw: Raw) -> NDArray[Any]:
 
 def _picture(raw: Raw) -> NDArray[Any]:
     """(h, w, 3): grey is repeated, alpha dropped."""
+    from modalities.image.codec import decode as decode_image
+
     pixels = decode_image({"png": raw.read()})["image"]
     if pixels.shape[2] == 1:
         return np.repeat(pixels, 3, axis=2)
@@ -148,4 +148,6 @@ def _mask(raw: Raw) -> NDArray[np.bool_]:
 
 
 def _mask_png(mask: NDArray[np.bool_]) -> bytes:
+    from modalities.image.codec import encode as encode_image
+
     return encode_image({"image": mask.astype(np.uint8)[..., None] * np.uint8(255)})["png"]

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from modalities.base import Arrays, Files
 from modalities.lighting import tonemap
@@ -33,6 +32,8 @@ def preview(arrays: Arrays) -> Files:
         left = GAP + i * (width + GAP)
         sheet[GAP : GAP + height, left : left + width] = tile
     pixels = np.rint(np.clip(sheet, 0, 1) * 255).astype(np.uint8)
+    from PIL import Image
+
     Image.fromarray(pixels).save(out := BytesIO(), "PNG")
     facts = {
         "frames": picks.tolist(),

@@ -1,12 +1,16 @@
 """Sizes and types of the files beside a description, and whether they agree."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from modalities.base import BadSample, Raw, check_decoded
-from modalities.image.probe import read_header
 from modalities.lighting.readers import npy
 from modalities.lighting.schema import MAX_FRAMES, MAX_SIDE, UNIT_TOLERANCE
+
+if TYPE_CHECKING:
+    from modalities.image.schema import Header
 
 Shape = tuple[int, int, int]  # t, h, w
 
@@ -65,9 +69,15 @@ def _frame(raw: Raw) -> tuple[Shape, np.dtype[np.generic]]:
         header = npy.read_header(raw)
         return _pixels(raw, (1, *header.shape), header.dtype)
     if raw.filename.endswith(".png"):
-        picture = read_header(raw)
+        picture = _picture(raw)
         return (1, *picture.displayed), np.dtype(picture.dtype)
     raise BadSample("bad-field", f"frame {raw.name} must be a .png or an .npy")
+
+
+def _picture(raw: Raw) -> "Header":
+    from modalities.image.probe import read_header
+
+    return read_header(raw)
 
 
 def _video(raw: Raw, lights: int) -> tuple[Shape, np.dtype[np.generic]]:
@@ -103,7 +113,7 @@ def check_normals(raw: Raw, name: str | None, shape: Shape) -> None:
         return
     file = companion(raw, name)
     if file.filename.endswith(".png"):
-        picture = read_header(file)
+        picture = _picture(file)
         got: tuple[int, ...] = (*picture.displayed, picture.channels)
     else:
         header = npy.read_header(file)
@@ -120,7 +130,7 @@ def check_mask(raw: Raw, name: str | None, shape: Shape) -> None:
         return
     file = companion(raw, name)
     if file.filename.endswith(".png"):
-        picture = read_header(file)
+        picture = _picture(file)
         got: tuple[int, ...] = picture.displayed
     else:
         header = npy.read_header(file)

@@ -5,11 +5,12 @@ gauge F (F(p) = 1 on the surface, homogeneous) and inner radius r, (F - 1) r is 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]  # single while marching, double elsewhere
 Distance = Callable[[Floats], Floats]
 
 
@@ -21,17 +22,17 @@ def sphere(rng: np.random.Generator) -> Distance:
 def ellipsoid(rng: np.random.Generator) -> Distance:
     axes = np.append(rng.uniform(0.55, 0.9, 2), 1.0)[:, None]
     inner = float(axes.min())
-    return lambda p: np.asarray((_length(p / axes) - 1) * inner)
+    return lambda p: np.asarray((_length(p / axes.astype(p.dtype)) - 1) * inner)
 
 
 def superquadric(rng: np.random.Generator) -> Distance:
     """Barr, "Superquadrics and angle-preserving transformations", 1981; convex: exponents of at least 2."""
     axes = rng.uniform(0.55, 0.68, (3, 1))
     inner = float(axes.min())
-    around, along = rng.uniform(2.5, 5, 2)
+    around, along = rng.uniform(2.5, 5, 2).tolist()
 
     def distance(p: Floats) -> Floats:
-        x, y, z = np.abs(p) / axes + 1e-12
+        x, y, z = np.abs(p) / axes.astype(p.dtype) + 1e-12
         gauge = ((x**around + z**around) ** (along / around) + y**along) ** (1 / along)
         return np.asarray((gauge - 1) * inner)
 
@@ -54,7 +55,7 @@ def box(rng: np.random.Generator) -> Distance:
     half = rng.uniform(0.48, 0.6, (3, 1)) - rounding
 
     def distance(p: Floats) -> Floats:
-        outside = np.abs(p) - half
+        outside = np.abs(p) - half.astype(p.dtype)
         return np.asarray(_length(np.maximum(outside, 0)) + np.minimum(outside.max(axis=0), 0) - rounding)
 
     return distance
@@ -77,10 +78,11 @@ def blob(rng: np.random.Generator) -> Distance:
     away = rng.normal(size=(4, 3, 1))
     centres = away / np.linalg.norm(away, axis=1, keepdims=True) * (0.8 - radii)[:, None, None]
     melt = 0.12
+    balls = list(zip(centres, radii.tolist(), strict=True))
 
     def distance(p: Floats) -> Floats:
-        pull = sum(np.exp(-(_length(p - c) - r) / melt) for c, r in zip(centres, radii, strict=True))
-        return np.asarray(-melt * np.log(np.maximum(pull, 1e-300)))
+        pull = sum(np.exp((r - _length(p - c.astype(p.dtype))) / melt) for c, r in balls)
+        return np.asarray(-melt * np.log(np.maximum(pull, 1e-37)))
 
     return distance
 
@@ -92,7 +94,7 @@ def ripple(rng: np.random.Generator) -> Distance:
     safe = 1 / (1 + height * pace)  # the slope of a product of three sines is at most 1
 
     def distance(p: Floats) -> Floats:
-        x, y, z = np.sin(pace * p + phase)
+        x, y, z = np.sin(pace * p + phase.astype(p.dtype))
         return np.asarray((_length(p) - 0.86 - height * x * y * z) * safe)
 
     return distance
@@ -121,8 +123,8 @@ def build(shape: str, seed: int) -> Distance:
     return SHAPES[shape](np.random.default_rng([seed, 0x5A]))
 
 
-def normals(distance: Distance, points: Floats) -> Floats:
+def normals(distance: Distance, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Unit outward normals (3, n) at points on the surface, by central differences: they mirror exactly."""
     step = 1e-4 * np.eye(3)[:, :, None]
     slope = np.stack([distance(points + h) - distance(points - h) for h in step])
-    return np.asarray(slope / np.maximum(_length(slope), 1e-30))
+    return np.asarray(slope / np.maximum(_length(slope), 1e-30), np.float64)

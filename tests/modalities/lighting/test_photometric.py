@@ -60,11 +60,12 @@ def test_trimming_helps_against_highlights() -> None:
 
 
 def test_bunny_normals_agree_with_its_truth_and_trimming_helps(bunny: Raw) -> None:
-    """Measured: 14.2 degrees in the mean (5.3 median) from its highlights, 6.5 (4.5) when a quarter is trimmed."""
+    """Measured in degrees: mean 14.2, median 5.3; with a quarter of the frames trimmed 6.5 and 4.5."""
     arrays = decode(pack(bunny, probe(bunny)))
     plain = photometric.solve_sample(arrays)[0]
     robust = photometric.solve_sample(arrays, trim=0.25)[0]
-    plain, robust = (photometric.angular_error(n, arrays["normals"], arrays["mask"]) for n in (plain, robust))
+    truth, mask = arrays["normals"], arrays["mask"]
+    plain, robust = (photometric.angular_error(normals, truth, mask) for normals in (plain, robust))
     assert plain.mean() < 15
     assert np.median(plain) < 5.5
     assert robust.mean() < 7
