@@ -15,7 +15,7 @@ Reason codes of `BadSample`, stable, because people count them:
 from dataclasses import dataclass
 from typing import TypedDict
 
-from modalities.base import BadSample, check_decoded
+from modalities.base import MAX_DECODED_BYTES, BadSample, check_decoded
 
 MAX_PIXELS = 100_000_000
 
@@ -90,4 +90,5 @@ def check_size(what: str, width: int, height: int, channels: int, itemsize: int 
         raise BadSample(
             "too-large", f"{what} says {width} x {height} pixels, more than {MAX_PIXELS:,}; tile it"
         )
-    check_decoded(what, (height, width, channels), itemsize)
+    if channels * itemsize * MAX_PIXELS > MAX_DECODED_BYTES:  # else it always fits, and this is called often
+        check_decoded(what, (height, width, channels), itemsize)

@@ -1,5 +1,7 @@
 """Samples with masks, profiles and wishes; and what a sample must not be."""
 
+import struct
+import zlib
 from io import BytesIO
 from typing import Any
 
@@ -43,8 +45,7 @@ def test_any_image_survives_encode_and_decode(image: Any) -> None:
 def test_masks_keep_their_class_numbers_at_every_depth(bits: int, palette: bool) -> None:
     classes = RNG.integers(0, 2**bits, (20, 30)).astype(np.uint8)
     if palette:
-        mask = Image.fromarray(classes, "P") if False else Image.fromarray(classes)
-        mask = mask.convert("P")
+        mask = Image.new("P", (30, 20))
         mask.putpalette(RNG.integers(0, 256, 768).astype(np.uint8).tobytes())
         mask.putdata(classes.ravel().tolist())
         data = png(mask, bits=bits)
@@ -57,8 +58,6 @@ def test_masks_keep_their_class_numbers_at_every_depth(bits: int, palette: bool)
 
 def grey_png(classes: Any, bits: int) -> bytes:
     """Grey PNG of any depth: Pillow writes only 1 and 8 bits of it."""
-    import struct
-    import zlib
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

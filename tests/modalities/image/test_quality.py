@@ -70,6 +70,12 @@ def test_flat_pictures_have_numbers_too(shape: Any) -> None:
         assert fingerprint({"image": np.full(shape, 9, dtype)}) == 0
 
 
+def test_one_grey_level_in_one_pixel_is_no_structure() -> None:
+    image = np.full((32, 32, 1), 100, np.uint8)
+    image[5, 7] = 101
+    assert fingerprint({"image": image}) == 0
+
+
 def test_16_bits_are_judged_like_their_8_bit_copy() -> None:
     shallow = np.asarray(photo())
     deep = shallow.astype(np.uint16) * 257
