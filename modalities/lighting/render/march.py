@@ -34,7 +34,7 @@ def _walk(
 ) -> tuple[Floats, Mask]:
     """Step along by the distance until it is tiny or `far` is passed; rays that are done drop out.
 
-    In single precision, twice as fast and 100 times finer than the tolerance; a last step in double sharpens it.
+    In single precision, twice as fast and 100 times finer than the tolerance; the last step is in double.
     """
     depth, hit = near.copy(), np.zeros(near.shape, np.bool_)
     active = np.flatnonzero(near < far)
