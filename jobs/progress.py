@@ -10,7 +10,7 @@ EVERY_S = 5.0  # between lines of a log
 
 
 class Progress:
-    """Call it with (phase, done, total). `path` gets every report; the reader may be a person or a program."""
+    """Call it with (phase, done, total). `path` gets every report, for programs to read."""
 
     def __init__(self, title: str, path: Path | None = None) -> None:
         self._title, self._path = title, path

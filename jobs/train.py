@@ -2,8 +2,10 @@
 
 import json
 import math
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,8 @@ def train_model(job: TrainJob) -> dict[str, Any]:
     dataset = Dataset.open(job.dataset)
     done = checkpoint.newest(storage, optimizer=False)
     if done and done.facts["job_digest"] != job.digest():
-        raise Conflict(f"{job.output} holds a run of another job ({_changed(done.facts['job'], job.resolved())}); "
-                       "give this one an output of its own")  # fmt: skip
+        changed = _changed(done.facts["job"], job.resolved())
+        raise Conflict(f"{job.output} holds a run of another job ({changed}); give this one its own output")
     if done and not job.resume:
         raise Conflict(f"{job.output} holds a run at step {done.step}; set resume: true to go on with it")
     if done and done.step >= job.steps:
@@ -46,7 +48,7 @@ def train_model(job: TrainJob) -> dict[str, Any]:
         "snapshot": dataset.manifest.number,
         "manifest": dataset.manifest.digest,
     }
-    with cluster():
+    with cluster(), _following(job, config["spec"]["model"]):
         _fit(config, job)
     last = checkpoint.newest(storage, optimizer=False)
     if last is None:
@@ -57,6 +59,47 @@ def train_model(job: TrainJob) -> dict[str, Any]:
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     names = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k) and k not in ("dataset", "output")]
     return "differs in " + ", ".join(names) if names else "of another dataset"
+
+
+@contextmanager
+def _following(job: TrainJob, name: str) -> Iterator[None]:
+    """Show the run's log while it grows: the workers may be on other machines, the terminal is here."""
+    if "://" in job.output:
+        yield
+        return
+    stop, progress = threading.Event(), Progress(f"train {name}")
+
+    def follow() -> None:
+        shown = 0
+        while not stop.wait(1.0):
+            record = _last_record(Path(job.output, "log.jsonl"))
+            if record and int(record["step"]) != shown:
+                shown = int(record["step"])
+                progress("steps", shown, job.steps, loss=record["loss"], samples_s=record["samples_s"])
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        progress.close()
+
+
+def _last_record(path: Path) -> dict[str, float] | None:
+    """The newest whole line of a log that has a loss."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        for line in reversed(file.read().split(b"\n")):
+            try:
+                if "loss" in (record := json.loads(line)):
+                    return dict(record)
+            except ValueError:  # cut off, at either end
+                continue
+    return None
 
 
 def _fit(config: dict[str, Any], job: TrainJob) -> None:
@@ -119,7 +162,12 @@ class Run:
         )
         self.dataset = Dataset.open(job.dataset, config["snapshot"])
         ranks = {"rank": self.accelerator.process_index, "world_size": self.accelerator.num_processes}
-        common = {"options": spec["data"], "targets": spec["targets"], "num_workers": job.loader_workers}
+        common = {
+            "options": spec["data"],
+            "targets": spec["targets"],
+            "num_workers": job.loader_workers,
+            "labelled": spec["task"] == "classification",
+        }
         self.loader = Loader(
             self.dataset,
             batch_size=job.batch_size // self.accelerator.num_processes,
@@ -146,7 +194,6 @@ class Run:
             self.loader.load_state_dict(start.facts["loader"])
             self.step = start.step
         self.task, self.optimizer = self.accelerator.prepare(task, optimizer)
-        self.progress = Progress(f"train {spec['model']}")
         self.summary: dict[str, Any] = {"loss": math.nan, "metrics": {}}
 
     def work(self) -> None:
@@ -176,7 +223,6 @@ class Run:
                 spent = time.perf_counter() - began
                 speed = {"samples_s": job.batch_size / spent, "data_wait": waited / spent}
                 self._record({"step": self.step, **facts, **speed})
-                self.progress("steps", self.step, job.steps, loss=loss)
             waited, began = 0.0, time.perf_counter()
             self.summary["loss"] = loss
             last = self.step == job.steps
@@ -187,7 +233,6 @@ class Run:
             if last or (job.checkpoint_every and self.step % job.checkpoint_every == 0):
                 self._save()
         if accelerator.is_main_process:
-            self.progress.close()
             if accelerator.log_with:
                 accelerator.end_training()
 
@@ -227,13 +272,14 @@ class Run:
                     outputs = task(tensors)
                 for name, values in task.metrics(outputs, tensors).items():
                     total = totals.setdefault(name, [0.0, 0.0])
-                    total[0] += float(values.double().sum())
-                    total[1] += len(values)
+                    counted = values[~values.isnan()].double()  # NaN: the sample has nothing to judge
+                    total[0] += float(counted.sum())
+                    total[1] += len(counted)
         gathered = _gather(totals) if self.accelerator.num_processes > 1 else [totals]
         names = sorted({name for part in gathered for name in part})
         return {
             f"{self.job.validation.split}_{name}": sum(part[name][0] for part in gathered if name in part)
-            / sum(part[name][1] for part in gathered if name in part)
+            / max(1.0, sum(part[name][1] for part in gathered if name in part))
             for name in names
         }
 
@@ -243,7 +289,8 @@ class Run:
         if self.accelerator.is_main_process:
             facts = {
                 "spec": self.spec, "job": self.job.resolved(), "job_digest": self.job.digest(),
-                "manifest": self.config["manifest"], "loader": self.loader.state_dict(), "summary": self.summary,
+                "manifest": self.config["manifest"], "loader": self.loader.state_dict(),
+                "summary": self.summary,
             }  # fmt: skip
             model = self.accelerator.unwrap_model(self.task).state_dict()
             state = checkpoint.Checkpoint(

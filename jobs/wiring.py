@@ -36,7 +36,7 @@ def task_spec(job: TrainJob, dataset: Dataset) -> dict[str, Any]:
         if outputs < 2:
             raise ValueError(
                 f"task classification needs labels of at least two classes; {job.dataset} has "
-                f"{list(dataset.manifest.classes)}. Put each class in a folder, give .cls files or a label column"
+                f"{list(dataset.manifest.classes)}. Put each class in a folder, or give .cls files"
             )
     elif job.task == "segmentation":
         outputs = _segment_classes(probe, job)

@@ -1,5 +1,6 @@
 """Fixtures for every room."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,12 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the real files in {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One local Ray for the whole run: it takes seconds to start."""
+    from jobs.cluster import cluster
+
+    with cluster(workers=2):
+        yield

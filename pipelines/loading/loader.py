@@ -31,6 +31,7 @@ class Loader:
         shuffle: False keeps the order of the manifest.
         augment: give `prepare` a random generator; False gives every sample the same, central view.
         options: keyword arguments of the modality's `prepare`.
+        labelled: leave out samples without a label.
         targets: metadata fields to add as float32 tensors, "meta.gsd" under its whole name.
         num_workers: threads that read and decode; native decoders release the GIL.
         drop_last: leave out an epoch's last batch when it is not full on every rank.
@@ -48,6 +49,7 @@ class Loader:
         split: str | None = None,
         shuffle: bool = True,
         augment: bool = False,
+        labelled: bool = False,
         options: Mapping[str, Any] | None = None,
         targets: Sequence[str] = (),
         drop_last: bool = False,
@@ -66,10 +68,14 @@ class Loader:
         self.options, self.targets = dict(options or {}), tuple(targets)
         self.epoch, self._position = 0, 0
         shards = [s for s in self.dataset.manifest.shards if split is None or s.split == split]
-        self._samples: list[tuple[Shard, Row]] = [(s, row) for s in shards for row in self.dataset.rows(s)]
+        rows = ((s, row) for s in shards for row in self.dataset.rows(s))
+        self._samples: list[tuple[Shard, Row]] = [
+            (s, row) for s, row in rows if row.label is not None or not labelled
+        ]
         if not self._samples:
             there = sorted({s.split for s in self.dataset.manifest.shards})
-            raise ValueError(f"no samples in split {split!r} of {self.dataset.storage.url}; it has {there}")
+            which = "labelled samples" if labelled else "samples"
+            raise ValueError(f"no {which} in split {split!r} of {self.dataset.storage.url}; it has {there}")
 
     @property
     def num_samples(self) -> int:

@@ -1,0 +1,1 @@
+"""The whole path on five kinds of data: `python -m jobs.demo`."""

@@ -1,0 +1,5 @@
+"""stub for now"""
+
+
+def write_report(path, results, facts):
+    return path

@@ -1,0 +1,211 @@
+"""The path from files to shards, on real Ray."""
+
+import io
+import os
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs.config.schema import IngestJob
+from jobs.ingest import ingest_dataset, run
+from pipelines.shards.dataset import Corrupt, Dataset
+from pipelines.shards.manifest import Conflict, latest
+from pipelines.shards.storage import open_storage
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+
+def picture(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (24, 32, 3), np.uint8)
+    Image.fromarray(pixels).save(out := io.BytesIO(), "JPEG", quality=80)
+    return out.getvalue()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Two classes, forty pictures, one file that is none."""
+    for i in range(40):
+        path = tmp_path / "source" / ("cat" if i % 2 else "dog") / f"{i:03}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(i))
+    (tmp_path / "source/cat/broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def job(source: Path, tmp_path: Path) -> Callable[..., IngestJob]:
+    def make(**changes: Any) -> IngestJob:
+        values = {
+            "kind": "ingest", "modality": "image", "source": {"uri": str(source)},
+            "output": str(tmp_path / "data"), "shards": {"max_samples": 12},
+        }  # fmt: skip
+        return IngestJob.model_validate(values | changes)
+
+    return make
+
+
+def contents(dataset: Dataset) -> dict[str, dict[str, bytes]]:
+    return {row.key: dict(dataset.files(shard, row)) for shard, row in dataset}
+
+
+def test_every_input_is_written_or_quarantined_and_no_byte_changes(
+    job: Callable[..., IngestJob], source: Path
+) -> None:
+    outcome = ingest_dataset(job())
+    assert (outcome.books.inputs, outcome.books.written, outcome.books.quarantined) == (41, 40, 1)
+    dataset = Dataset.open(job().output)
+    for key, files in contents(dataset).items():
+        assert files["jpg"] == (source / f"{key}.jpg").read_bytes()
+        assert files["cls"] == str(["cat", "dog"].index(key.split("/")[0])).encode()
+    [dropped] = dataset.dropped()
+    assert (dropped["name"], dropped["status"]) == ("cat/broken.jpg", "quarantined")
+    assert dropped["head"] == (source / "cat/broken.jpg").read_bytes()
+    assert dataset.check()["ok"]
+
+
+def test_other_readers_get_the_same_bytes(job: Callable[..., IngestJob]) -> None:
+    import ray
+
+    ingest_dataset(job())
+    dataset = Dataset.open(job().output)
+    ours = contents(dataset)
+    tars = [str(Path(job().output, shard.key)) for shard in dataset.manifest.shards]
+    for path in tars:
+        with tarfile.open(path) as tar:
+            for info in tar:
+                key, _, ext = info.name.partition(".")
+                assert tar.extractfile(info).read() == ours[key][ext]  # type: ignore[union-attr]
+    os.environ["WDS_SECURE"] = "1"
+    import webdataset
+
+    seen = {s["__key__"]: s for s in webdataset.WebDataset(tars, shardshuffle=False, empty_check=False)}
+    assert {k: {e: v for e, v in s.items() if not e.startswith("__")} for k, s in seen.items()} == ours
+    rows = ray.data.read_webdataset(tars, decoder=None).take_all()
+    assert {r["__key__"]: {e: v for e, v in r.items() if not e.startswith("__")} for r in rows} == ours
+
+
+def test_a_second_run_does_nothing_and_new_files_add_a_snapshot(
+    job: Callable[..., IngestJob], source: Path
+) -> None:
+    first = ingest_dataset(job()).manifest
+    again = ingest_dataset(job())
+    assert (again.added, again.manifest.digest) == (False, first.digest)
+    (source / "cat/900.jpg").write_bytes(picture(900))
+    (source / "owl").mkdir()
+    (source / "owl/901.jpg").write_bytes(picture(901))
+    grown = ingest_dataset(job())
+    assert (grown.books.inputs, grown.books.written, grown.manifest.number) == (2, 2, 1)
+    assert grown.manifest.shards[: len(first.shards)] == first.shards
+    assert grown.manifest.classes == ["cat", "dog", "owl"]
+    assert grown.manifest.parent == first.digest
+    assert Dataset.open(job().output).check()["ok"]
+
+
+def test_touched_files_are_looked_at_and_changed_ones_are_noticed(
+    job: Callable[..., IngestJob], source: Path
+) -> None:
+    first = ingest_dataset(job()).manifest
+    os.utime(source / "cat/001.jpg", (1, 1))
+    assert not ingest_dataset(job()).added
+    (source / "cat/003.jpg").write_bytes(picture(5000))
+    after = ingest_dataset(job())
+    assert (after.books.quarantined, after.manifest.shards) == (1, first.shards)
+    assert "changed" in {row["reason"] for row in Dataset.open(job().output).dropped()}
+
+
+def test_the_bytes_do_not_depend_on_place_time_or_listing(
+    job: Callable[..., IngestJob], source: Path, tmp_path: Path
+) -> None:
+    first = ingest_dataset(job()).manifest
+    shutil.copytree(source, moved := tmp_path / "elsewhere")
+    other = ingest_dataset(job(source={"uri": str(moved)}, output=str(tmp_path / "other"))).manifest
+    assert other.digest == first.digest
+    assert other.shards == first.shards
+
+
+def test_a_run_that_died_between_any_two_steps_goes_on(job: Callable[..., IngestJob], tmp_path: Path) -> None:
+    golden = ingest_dataset(job()).manifest
+    whole = Path(job().output)
+    files = [p for p in whole.rglob("*") if p.is_file() and ".staging" not in p.parts]
+    heads = [p for p in files if p.parent.name == "manifest"]
+    marks = [p for p in files if p.parent.name == "done"]
+    plans = [p for p in files if p.name.startswith("plan.")]
+    surveys = [p for p in files if p.parent.name == "survey"]
+    shards = [p for p in files if p.parent.name in ("shards", "index")]
+    states = (heads, heads + marks[1:], heads + marks + shards[:2], heads + marks + plans, heads + marks + plans + surveys)
+    for i, lost in enumerate(states):
+        partial = tmp_path / f"partial{i}"
+        shutil.copytree(whole, partial)
+        for path in lost:
+            (partial / path.relative_to(whole)).unlink()
+        assert latest(open_storage(str(partial))) is None
+        resumed = ingest_dataset(job(output=str(partial))).manifest
+        assert (resumed.digest, resumed.shards) == (golden.digest, golden.shards)
+        assert Dataset.open(str(partial)).check()["ok"]
+
+
+def test_other_settings_are_refused(job: Callable[..., IngestJob]) -> None:
+    ingest_dataset(job())
+    with pytest.raises(Conflict, match="built with other settings .*seed"):
+        ingest_dataset(job(seed=1))
+
+
+def test_filters_say_what_they_dropped_and_why(job: Callable[..., IngestJob]) -> None:
+    stages = [{"kind": "filter", "field": "label", "one_of": ["cat"]}]
+    outcome = ingest_dataset(job(stages=stages))
+    assert (outcome.books.written, outcome.books.filtered, outcome.books.quarantined) == (20, 20, 1)
+    reasons = {r["reason"] for r in Dataset.open(job().output).dropped() if r["status"] == "filtered"}
+    assert reasons == {"label is 'dog', want one_of ['cat']"}
+
+
+def test_transforms_change_only_what_they_are_asked_to(job: Callable[..., IngestJob]) -> None:
+    stages = [{"kind": "transform", "how": "resize", "options": {"shorter": 12}}]
+    ingest_dataset(job(stages=stages))
+    dataset = Dataset.open(job().output)
+    for shard, row in dataset:
+        files = dataset.files(shard, row)
+        [image] = [content for ext, content in files.items() if ext not in ("cls", "meta.json")]
+        assert Image.open(io.BytesIO(image)).size == (16, 12) == (row.meta["width"], row.meta["height"])
+
+
+def test_quarantine_over_the_budget_ends_with_3(job: Callable[..., IngestJob], capfd: Any) -> None:
+    assert run(job(quarantine={"max_count": 1})) == 0
+    assert run(job(output=job().output + "2", quarantine={"max_count": 0})) == 3
+    assert "more than the job allows" in capfd.readouterr().err
+
+
+def test_damage_is_noticed_by_check_and_by_reading(job: Callable[..., IngestJob]) -> None:
+    ingest_dataset(job())
+    dataset = Dataset.open(job().output)
+    shard, row = next(iter(dataset))
+    path = Path(job().output, shard.key)
+    content = bytearray(path.read_bytes())
+    content[row.files["jpg"].offset + 20] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(Corrupt, match=r"\.jpg in shards/.* is damaged"):
+        dataset.files(shard, row)
+    report = dataset.check()
+    assert not report["ok"]
+    assert any(row.key in problem for problem in report["problems"])
+    path.write_bytes(content[:-600])
+    assert any("want" in problem for problem in dataset.check()["problems"])
+    path.unlink()
+    assert any("missing" in problem for problem in dataset.check()["problems"])
+
+
+def test_tars_come_back_as_they_went_in(job: Callable[..., IngestJob], tmp_path: Path) -> None:
+    ingest_dataset(job())
+    first = Dataset.open(job().output)
+    again = job(source={"uri": str(Path(job().output, "shards"))}, output=str(tmp_path / "again"))
+    ingest_dataset(again)
+    second = contents(Dataset.open(again.output))
+    for key, files in contents(first).items():
+        assert {e: c for e, c in second[key].items() if e != "meta.json"} == {
+            e: c for e, c in files.items() if e != "meta.json"
+        }
