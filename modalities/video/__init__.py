@@ -13,7 +13,7 @@ from modalities.video.transforms import frames, resize, transcode
 
 MODALITY = Modality(
     name="video",
-    axes={"frames": "t h w 3", "times": "t", "num_frames": ""},
+    axes={"frames": "t h w c", "times": "t", "num_frames": ""},
     patterns=("*.mp4", "*.m4v", "*.mov", "*.mkv", "*.webm", "*.avi"),
     probe=probe,
     pack=pack,

@@ -3,12 +3,12 @@
 import numpy as np
 
 from modalities.base import Arrays
-from modalities.video.quality import brightness
+from modalities.video.quality import luminance
 from modalities.video.transforms import resized, shown_at
 
 SHOTS, SIDE = 16, 32
 SPACE_BITS, TIME_BITS = 40, 24
-FAINT = 0.03 / 255  # a coefficient below this mean brightness is noise of the codec
+FAINT = 0.03  # coefficients below this, of a luminance of 0..255, are noise of the codec
 
 
 def fingerprint(arrays: Arrays) -> int:
@@ -23,7 +23,8 @@ def fingerprint(arrays: Arrays) -> int:
     frames, times = arrays["frames"], arrays["times"]
     span = times[-1] - times[0]
     picks = shown_at(times, times[0] + span * (np.arange(SHOTS) + 0.5) / SHOTS)
-    cube = dctn(brightness(resized(frames[picks], SIDE, SIDE)), norm="forward")  # (16, 32, 32)
+    small = luminance(resized(frames[picks], SIDE, SIDE)).astype(np.float64)
+    cube = np.round(dctn(small, norm="forward"), 6)  # (16, 32, 32); rounded, so that ties are ties everywhere
     space = np.array([cube[0, y, x] for y, x in _diagonal(SPACE_BITS)])
     time = np.array([cube[t, y, x] for t in (1, 2) for y, x in [(0, 0), *_diagonal(TIME_BITS // 2 - 1)]])
     bits = np.concatenate([space > np.median(space), time > FAINT])

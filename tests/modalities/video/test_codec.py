@@ -52,6 +52,15 @@ def test_an_avi_is_timed_by_its_chunks(shared_data: Path) -> None:
     np.testing.assert_allclose(times, np.arange(164) / 25, rtol=0, atol=5.1e-7)
 
 
+@pytest.mark.parametrize("name", list(REAL)[:4])
+def test_a_sample_shows_the_frames_of_the_whole(name: str, shared_data: Path) -> None:
+    files = files_of(shared_data / "video" / name)
+    whole, part = decode(files), sample(files, num=9)
+    at = np.searchsorted(whole["times"], part["times"])
+    np.testing.assert_array_equal(whole["times"][at], part["times"])
+    np.testing.assert_array_equal(whole["frames"][at], part["frames"])
+
+
 @pytest.mark.parametrize("name", list(REAL)[4:])
 def test_a_sample_of_a_long_video_is_evenly_spaced_frames_of_it(
     name: str, shared_data: Path, video_reader: Reader
@@ -191,6 +200,19 @@ def test_a_stream_that_does_not_decode_is_corrupt(shared_data: Path) -> None:
     with pytest.raises(BadSample) as error:
         decode(files_of(shared_data / "hostile" / "corrupted.mp4"))
     assert error.value.reason == "corrupt"
+
+
+def test_frames_before_the_edit_list_are_not_shown(written: Written, video_reader: Reader) -> None:
+    content = bytearray(written("h264-mp4")[1])
+    at = content.index(b"elst") + 16  # media time of the first edit
+    began = struct.unpack_from(">i", content, at)[0]
+    struct.pack_into(">i", content, at, began + 5 * 512)  # five frames later, at 12800 ticks a second
+    frames, times = video_reader(bytes(content))
+    arrays = decode({"mp4": bytes(content)})
+    assert len(frames) == 8 == arrays["num_frames"]
+    np.testing.assert_array_equal(arrays["frames"], frames)
+    np.testing.assert_allclose(arrays["times"], times, rtol=0, atol=5.1e-7)
+    assert sample({"mp4": bytes(content)}, num=2)["num_frames"] == 8
 
 
 @pytest.mark.parametrize("kind_", ["h264-mp4", "vp9-mp4", "mpeg4-mp4", "av1-mp4"])
