@@ -13,7 +13,7 @@ def test_names_come_from_files() -> None:
 
 
 def test_listing_imports_no_mixer() -> None:
-    code = "import sys; from models.mixers import list_mixers; list_mixers(); print('models.mixers.window' in sys.modules)"
+    code = "import sys, models.mixers as m; m.list_mixers(); print('models.mixers.window' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
 
@@ -24,5 +24,7 @@ def test_unknown_name_suggests_the_near_one() -> None:
 
 
 def test_unknown_option_suggests_the_near_one() -> None:
-    with pytest.raises(LookupError, match=r"'window' of models.mixers takes no option 'shfted'.*\['shifted'\]"):
+    with pytest.raises(
+        LookupError, match=r"'window' of models.mixers takes no option 'shfted'.*\['shifted'\]"
+    ):
         create_mixer("window", 32, shfted=True)

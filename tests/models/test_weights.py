@@ -30,7 +30,9 @@ def test_weights_of_another_model_are_named_and_leave_this_one_alone() -> None:
     model = create_model("video_nano")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     wrong = to_bytes(create_model("video_nano", num_classes=3, depth=5))
-    with pytest.raises(ValueError, match=r"another model: .*extra \['backbone.blocks.4.*head.out.bias \(3,\) for \(10,\)"):
+    with pytest.raises(
+        ValueError, match=r"another model: .*extra \['backbone.blocks.4.*head.out.bias \(3,\) for \(10,\)"
+    ):
         load_bytes(model, wrong)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 

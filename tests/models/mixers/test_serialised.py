@@ -41,7 +41,12 @@ def test_shifted_runs_carry_information_between_groups() -> None:
     def touched(shifted: bool) -> list[int]:
         mixer = SerialisedAttention(8, group=8, shifted=shifted, head_dim=4)
         layout = Layout(coords=coords)
-        return ((mixer(x, layout) - mixer(changed, layout)).abs().amax(-1)[0] > 1e-6).nonzero().flatten().tolist()
+        return (
+            ((mixer(x, layout) - mixer(changed, layout)).abs().amax(-1)[0] > 1e-6)
+            .nonzero()
+            .flatten()
+            .tolist()
+        )
 
     assert touched(False) == list(range(8))
     assert touched(True) == list(range(4, 12))

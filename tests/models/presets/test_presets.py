@@ -4,7 +4,11 @@ import torch
 from models import create_model, list_models
 from models.presets.base import presets, resolve
 
-MILLIONS = {"swin_tiny": 28.288, "swin_small": 49.606, "swin_base": 87.768}  # arXiv:2103.14030 prints 29, 50, 88
+MILLIONS = {
+    "swin_tiny": 28.288,
+    "swin_small": 49.606,
+    "swin_base": 87.768,
+}  # arXiv:2103.14030 prints 29, 50, 88
 
 
 @pytest.mark.parametrize("name", list_models())

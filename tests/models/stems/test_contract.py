@@ -78,7 +78,9 @@ def test_answers_of_a_cube_are_the_mean_over_its_bands() -> None:
     values = torch.randn(1, 3 * 2 * 3, 5 * 4)
     got = stem.answers(values, (6, 4, 5))
     assert got.shape == (1, 5, 4, 5)
-    assert_close(got[0, :, 2, 3], values.view(3, 6, 5, 4).mean(0)[4, :, 1])  # row 2, column 3: patch (1, 1), cell (0, 1)
+    assert_close(
+        got[0, :, 2, 3], values.view(3, 6, 5, 4).mean(0)[4, :, 1]
+    )  # row 2, column 3: patch (1, 1), cell (0, 1)
 
 
 def test_clouds_are_centred_whatever_their_padding_holds() -> None:
@@ -94,10 +96,20 @@ def test_clouds_are_centred_whatever_their_padding_holds() -> None:
     [
         ("patch", (1, 3, 8), Side(), r"x must be \(b c h w\), got shape \(1, 3, 8\)"),
         ("patch", (1, 4, 8, 8), Side(), r"x must have 3 channels, got shape \(1, 4, 8, 8\)"),
-        ("patch", (1, 3, 8, 8), Side(times=torch.zeros(1, 1)), "a patch stem takes .'mask'. besides x, got times"),
+        (
+            "patch",
+            (1, 3, 8, 8),
+            Side(times=torch.zeros(1, 1)),
+            "a patch stem takes .'mask'. besides x, got times",
+        ),
         ("tubelet", (1, 3, 2, 8, 8), Side(times=torch.zeros(1, 3)), r"times must be \(b, t\) = \(1, 2\)"),
         ("point", (1, 5, 3), Side(), r"points need coords of shape \(1, 5, 3\), got None"),
-        ("spectral", (1, 5, 8, 8), Side(wavelengths=torch.zeros(1, 4)), r"\(b, c\) = \(1, 5\) in nm, got \(1, 4\)"),
+        (
+            "spectral",
+            (1, 5, 8, 8),
+            Side(wavelengths=torch.zeros(1, 4)),
+            r"\(b, c\) = \(1, 5\) in nm, got \(1, 4\)",
+        ),
     ],
 )
 def test_says_what_was_wanted_and_what_came(name: str, x: tuple[int, ...], side: Side, message: str) -> None:
