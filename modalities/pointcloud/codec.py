@@ -73,12 +73,9 @@ def _decode_fields(files: Files) -> dict[str, NDArray[Any]]:
 def encode(arrays: Arrays) -> Files:
     """Pack without loss; the same arrays give the same bytes."""
     points = arrays["points"]
-    if (
-        points.ndim != 2
-        or points.shape[1] != 3
-        or points.dtype not in (np.float32, np.float64)
-        or not len(points)
-    ):
+    if not points.size:
+        raise BadSample("empty", "no points are left to pack; drop such samples")
+    if points.ndim != 2 or points.shape[1] != 3 or points.dtype not in (np.float32, np.float64):
         raise BadSample(
             "unsupported", f"points: wanted float32 or float64 (n, 3), got {points.dtype} {points.shape}"
         )

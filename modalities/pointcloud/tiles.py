@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modalities.base import BadSample, Cut, Files, Meta, Piece, Raw
+from modalities.base import Arrays, BadSample, Cut, Files, Meta, Piece, Raw
 from modalities.pointcloud.codec import decode, encode, pack
 from modalities.pointcloud.guard import guarded
 from modalities.pointcloud.readers import las
@@ -17,19 +17,22 @@ from modalities.pointcloud.schema import GLOBAL, select
 
 _RUN_POINTS = 50_000  # LASzip's usual chunk: what a tile reads is a multiple of it
 _MAX_TILES = 100_000
+_CELL_LIMIT = 2**31  # so that two cell numbers fit one int64
 
 
 @contextmanager
-def _reading(raw: Raw, meta: Meta) -> Iterator[Callable[[int, int], dict[str, NDArray[Any]]]]:
-    """A function (start, stop) -> fields of those points; ask for them in order."""
+def _reading(raw: Raw, meta: Meta, *, coordinates: bool) -> Iterator[Callable[[int, int], Arrays]]:
+    """A function (start, stop) -> fields of those points, or their coordinates only."""
     if meta["format"] in ("las", "laz", "copc"):
         with ExitStack() as stack:
             with guarded(raw.name):
                 rows = stack.enter_context(las.opened(raw))
 
-            def read(start: int, stop: int) -> dict[str, NDArray[Any]]:
+            def read(start: int, stop: int) -> Arrays:
                 with guarded(raw.name):
-                    return rows.read(start, stop)
+                    return (
+                        {"points": rows.read_points(start, stop)} if coordinates else rows.read(start, stop)
+                    )
 
             yield read
     else:
@@ -39,7 +42,12 @@ def _reading(raw: Raw, meta: Meta) -> Iterator[Callable[[int, int], dict[str, ND
 
 def _cells(points: NDArray[Any], size: float, reach: float) -> NDArray[np.int64]:
     """Tile numbers (n, 2) of the points moved by `reach` in x and y."""
-    return np.floor((points[:, :2].astype(np.float64) + reach) / size).astype(np.int64)
+    cells = np.floor((points[:, :2].astype(np.float64) + reach) / size)
+    if len(cells) and np.abs(cells).max() >= _CELL_LIMIT // 2 - 1:
+        raise ValueError(
+            f"size={size} is too small for coordinates of {np.abs(points).max():.3g}; choose a larger one"
+        )
+    return cells.astype(np.int64)
 
 
 def _check(size: float, overlap: float) -> None:
@@ -57,14 +65,15 @@ def plan(raw: Raw, meta: Meta, *, size: float, min_points: int = 1, overlap: flo
     inside: dict[tuple[int, int], int] = {}
     runs: dict[tuple[int, int], list[list[int]]] = {}
     totals: dict[tuple[int, int], int] = {}
-    with _reading(raw, meta) as read:
+    with _reading(raw, meta, coordinates=True) as read:
         for start in range(0, meta["num_points"], _RUN_POINTS):
             stop = min(start + _RUN_POINTS, meta["num_points"])
             points = read(start, stop)["points"]
             points = points[np.isfinite(points).all(axis=1)]
-            for cell, count in _count(_cells(points, size, 0.0)):
+            own = _count(_cells(points, size, 0.0))
+            for cell, count in own:
                 inside[cell] = inside.get(cell, 0) + count
-            for cell, count in _count(_reached(points, size, overlap)):
+            for cell, count in _count(_reached(points, size, overlap)) if overlap else own:
                 totals[cell] = totals.get(cell, 0) + count
                 spans = runs.setdefault(cell, [])
                 if spans and spans[-1][1] == start:
@@ -88,16 +97,15 @@ def plan(raw: Raw, meta: Meta, *, size: float, min_points: int = 1, overlap: flo
 
 
 def _count(cells: NDArray[np.int64]) -> list[tuple[tuple[int, int], int]]:
-    found, counts = np.unique(cells, axis=0, return_counts=True)
-    return [((int(x), int(y)), int(n)) for (x, y), n in zip(found, counts, strict=True)]
+    keys, counts = np.unique(cells[:, 0] * _CELL_LIMIT + cells[:, 1], return_counts=True)
+    xs = (keys + _CELL_LIMIT // 2) // _CELL_LIMIT
+    ys = keys - xs * _CELL_LIMIT
+    return list(zip(zip(xs.tolist(), ys.tolist(), strict=True), counts.tolist(), strict=True))
 
 
 def _reached(points: NDArray[Any], size: float, overlap: float) -> NDArray[np.int64]:
     """Every tile each point belongs to, once: 1, 2 or 4 rows a point."""
-    low = _cells(points, size, -overlap)
-    if not overlap:
-        return low
-    high = _cells(points, size, overlap)
+    low, high = _cells(points, size, -overlap), _cells(points, size, overlap)
     out = [low]
     for dx, dy in ((1, 0), (0, 1), (1, 1)):
         there = (high[:, 0] - low[:, 0] >= dx) & (high[:, 1] - low[:, 1] >= dy)
@@ -112,7 +120,7 @@ def extract(
     _check(size, overlap)
     cell = np.array(spec["cell"])
     parts: list[dict[str, NDArray[Any]]] = []
-    with _reading(raw, meta) as read:
+    with _reading(raw, meta, coordinates=False) as read:
         for start, stop in spec["runs"]:
             for at in range(start, stop, las.CHUNK_POINTS):
                 arrays = read(at, min(at + las.CHUNK_POINTS, stop))

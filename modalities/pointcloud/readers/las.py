@@ -8,23 +8,22 @@ import math
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modalities.base import BadSample, Meta, Raw
-from modalities.pointcloud.schema import GLOBAL, MAX_POINTS, assemble, base_meta, check_size, layout
+from modalities.pointcloud.readers import laszip
+from modalities.pointcloud.schema import GLOBAL, assemble, base_meta, check_size, layout
 
 CHUNK_POINTS = 500_000  # rows held at a time
 RECORD_BYTES = (20, 28, 26, 34, 57, 63, 30, 36, 38, 59, 67)  # by point format
 GEOKEY_RECORDS = {"directory": 34735, "doubles": 34736, "ascii": 34737}
 _WKT_RECORD = 2112
-_VARIABLE_CHUNKS = 0xFFFFFFFF
 _MAX_RECORDS = 4096  # VLRs and EVLRs; files have a handful
 _MAX_CRS_BYTES = 1 << 20
-_LASZIP_ITEMS = (0, 6, 7, 8, 9, 10, 11, 12, 13, 14)
 
 _LEGACY = ("intensity", "return_number", "number_of_returns", "scan_direction_flag", "edge_of_flight_line",
            "classification", "synthetic", "key_point", "withheld", "scan_angle_rank", "user_data",
@@ -60,6 +59,7 @@ class Header:
     records: dict[tuple[str, int], bytes]
     is_copc: bool
     extra_names: tuple[str, ...]
+    chunks: tuple[laszip.Chunk, ...] = ()  # of layered LAZ, point formats 6 to 10
 
     def dimensions(self) -> list[str]:
         """Names of the standard dimensions, x y z and colours too."""
@@ -69,11 +69,6 @@ class Header:
         names += ["red", "green", "blue"] if pf in (2, 3, 5, 7, 8, 10) else []
         names += ["nir"] if pf in (8, 10) else []
         return names + (list(_WAVE) if pf in (4, 5, 9, 10) else [])
-
-    @property
-    def variable_chunks(self) -> bool:
-        record = self.records.get(("laszip encoded", 22204), b"")
-        return len(record) >= 16 and struct.unpack_from("<I", record, 12)[0] == _VARIABLE_CHUNKS
 
 
 def parse(raw: Raw) -> Header:
@@ -125,8 +120,12 @@ def parse(raw: Raw) -> Header:
         struct.unpack_from("<H", head, 6)[0], records, ("copc", 1) in records, extra_names,
     )  # fmt: skip
     if compressed:
-        _check_laszip(raw, header)
-    elif points_at + num_points * record_bytes > raw.size:
+        record = records.get(("laszip encoded", 22204))
+        chunks = laszip.check(raw, record, points_at, record_bytes, num_points)
+        if header.is_copc:
+            _check_copc(raw, records["copc", 1])
+        return replace(header, chunks=chunks)
+    if points_at + num_points * record_bytes > raw.size:
         have = (raw.size - points_at) // record_bytes
         raise BadSample("truncated", f"the header counts {num_points:,} points, the file holds {have:,}")
     return header
@@ -177,54 +176,10 @@ def _text(raw: bytes) -> str:
     return raw.split(b"\0")[0].decode("latin-1")
 
 
-def _check_laszip(raw: Raw, header: Header) -> None:
-    """The LASzip record must describe these points and its chunk table must be one the file can hold.
-
-    lazrs allocates what the table says and panics on items it does not know.
-    """
-    record = header.records.get(("laszip encoded", 22204))
-    if record is None or len(record) < 34:
-        raise BadSample("corrupt", "compressed points without a LASzip record")
-    compressor, coder = struct.unpack_from("<HH", record)
-    (chunk_size,) = struct.unpack_from("<I", record, 12)
-    (num_items,) = struct.unpack_from("<H", record, 32)
-    if len(record) != 34 + 6 * num_items or not num_items:
-        raise BadSample("corrupt", f"a LASzip record of {len(record)} bytes for {num_items} items")
-    items = [struct.unpack_from("<HHH", record, 34 + 6 * i) for i in range(num_items)]
-    if compressor not in (2, 3) or coder != 0 or any(kind not in _LASZIP_ITEMS for kind, _, _ in items):
-        raise BadSample(
-            "unsupported", f"LASzip compressor {compressor}, coder {coder}, items {items}; want chunks"
-        )
-    if sum(size for _, size, _ in items) != header.record_bytes or chunk_size == 0:
-        raise BadSample("corrupt", f"LASzip items {items} do not make records of {header.record_bytes} bytes")
-    if header.num_points > MAX_POINTS:
-        raise BadSample(
-            "too-large", f"{header.num_points:,} compressed points, more than {MAX_POINTS:,}; split it"
-        )
-    with raw.open() as file:
-        file.seek(header.points_at)
-        at = file.read(8)
-        table_at = struct.unpack("<q", at)[0] if len(at) == 8 else 0
-        if table_at == -1:  # a writer that could not seek back put it at the very end
-            file.seek(raw.size - 8)
-            table_at = struct.unpack("<q", file.read(8))[0]
-        if not header.points_at + 8 <= table_at <= raw.size - 8:
-            raise BadSample("truncated", f"the chunk table is at byte {table_at:,} of {raw.size:,}")
-        file.seek(table_at)
-        _, num_chunks = struct.unpack("<II", file.read(8))
-    most = (table_at - header.points_at - 8) // header.record_bytes  # a chunk begins with a point as it is
-    full = chunk_size != _VARIABLE_CHUNKS
-    if not 1 <= num_chunks <= most or (full and num_chunks != -(-header.num_points // chunk_size)):
-        raise BadSample(
-            "corrupt", f"{num_chunks:,} chunks for {header.num_points:,} points; at most {most:,} fit"
-        )
-    if header.is_copc:
-        info = header.records["copc", 1]
-        hierarchy_at, hierarchy_bytes = struct.unpack_from("<QQ", info, 40) if len(info) == 160 else (0, 0)
-        if not hierarchy_bytes or hierarchy_at + hierarchy_bytes > raw.size:
-            raise BadSample(
-                "corrupt", f"a COPC hierarchy of {hierarchy_bytes:,} bytes at byte {hierarchy_at:,}"
-            )
+def _check_copc(raw: Raw, info: bytes) -> None:
+    at, num_bytes = struct.unpack_from("<QQ", info, 40) if len(info) == 160 else (0, 0)
+    if not num_bytes or at + num_bytes > raw.size:
+        raise BadSample("corrupt", f"a COPC hierarchy of {num_bytes:,} bytes at byte {at:,} of {raw.size:,}")
 
 
 def coordinate_system(header: Header) -> dict[str, str]:
@@ -284,31 +239,66 @@ def opened(raw: Raw) -> Iterator["Rows"]:
     header = parse(raw)
     options = {"laz_backend": laspy.LazBackend.Lazrs, "closefd": False, "read_evlrs": False}
     with raw.open() as file, laspy.open(file, **options) as reader:
-        yield Rows(header, reader)
+        if header.chunks:
+            _check_table(header, file)
+        yield Rows(header, reader, file)
+
+
+def _check_table(header: Header, file: BinaryIO) -> None:
+    """Other readers go by the chunk table, so it has to say what the chunks say."""
+    import lazrs  # type: ignore[import-untyped, unused-ignore]
+
+    file.seek(header.points_at)
+    table = lazrs.read_chunk_table(file, lazrs.LazVlr(header.records["laszip encoded", 22204]))
+    if [size for _, size in table] != [chunk.num_bytes for chunk in header.chunks]:
+        raise BadSample("corrupt", "the chunk table of the LAZ differs from its chunks")
 
 
 class Rows:
     """Reads runs of points as fields; the file-wide fields come with each."""
 
-    def __init__(self, header: Header, reader: Any) -> None:
-        self.header, self._reader = header, reader
+    def __init__(self, header: Header, reader: Any, file: BinaryIO) -> None:
+        self.header, self._reader, self._file = header, reader, file
+        self._ends = np.cumsum([chunk.num_points for chunk in header.chunks])
         self._next = 0
 
     def read(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
         """Points start..stop - 1."""
+        return _fields(self.header, self._points(start, stop))
+
+    def read_points(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Only the coordinates (n, 3)."""
+        points = self._points(start, stop)
+        return np.stack([np.asarray(points[axis]) for axis in "xyz"], axis=1)
+
+    def _points(self, start: int, stop: int) -> Any:
+        if self.header.chunks:
+            return self._layered(start, stop)
         if start != self._next:
-            if self.header.variable_chunks:  # lazrs finds the wrong chunk there
-                if start < self._next:
-                    raise ValueError(f"rows of this file come in order, asked for {start} after {self._next}")
-                while self._next < start:
-                    self._next += len(self._reader.read_points(min(CHUNK_POINTS, start - self._next)))
-            else:
-                self._reader.seek(start)
+            self._reader.seek(start)
         points = self._reader.read_points(stop - start)
         if len(points) != stop - start:
             raise BadSample("truncated", f"points {start:,} to {stop:,} were promised, {len(points):,} came")
         self._next = stop
-        return _fields(self.header, points)
+        return points
+
+    def _layered(self, start: int, stop: int) -> Any:
+        """Whole chunks around the run: laspy seeks wrongly where chunks differ in size, as in COPC."""
+        import laspy  # type: ignore[import-untyped, unused-ignore]
+        import lazrs  # type: ignore[import-untyped, unused-ignore]
+
+        first, last = np.searchsorted(self._ends, [start, stop - 1], side="right")
+        chunks = self.header.chunks[first : last + 1]
+        self._file.seek(chunks[0].at)
+        packed = self._file.read(chunks[-1].at + chunks[-1].num_bytes - chunks[0].at)
+        before = int(self._ends[first]) - chunks[0].num_points
+        out = np.zeros((int(self._ends[last]) - before) * self.header.record_bytes, np.uint8)
+        table = [(chunk.num_points, chunk.num_bytes) for chunk in chunks]
+        record = self.header.records["laszip encoded", 22204]
+        lazrs.decompress_points_with_chunk_table(packed, record, out, table)
+        form, scale, offset = self._reader.header.point_format, self.header.scale, self.header.offset
+        rows = laspy.PackedPointRecord.from_buffer(out, form).array[start - before : stop - before]
+        return laspy.ScaleAwarePointRecord(rows, form, np.array(scale), np.array(offset))
 
 
 def _fields(header: Header, points: Any) -> dict[str, NDArray[Any]]:

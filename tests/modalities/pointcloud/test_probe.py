@@ -21,6 +21,7 @@ from modalities.base import BadSample, Raw
 from modalities.pointcloud import MODALITY
 from modalities.pointcloud.codec import EXTENSIONS
 from modalities.pointcloud.probe import REASONS
+from modalities.pointcloud.readers import las
 
 POINTS = np.random.default_rng(0).normal(0, 10, (60, 3))
 
@@ -29,12 +30,12 @@ POINTS = np.random.default_rng(0).normal(0, 10, (60, 3))
 def golden() -> dict[str, bytes]:
     """One small file of every format, by its name."""
     files: dict[str, bytes] = {}
-    las = laspy.LasData(laspy.LasHeader(point_format=7, version="1.4"))
-    las.header.scales = (0.01, 0.01, 0.01)
-    las.add_extra_dim(laspy.ExtraBytesParams("amplitude", np.float32))
-    las.x, las.y, las.z = POINTS.T
+    scan = laspy.LasData(laspy.LasHeader(point_format=7, version="1.4"))
+    scan.header.scales = (0.01, 0.01, 0.01)
+    scan.add_extra_dim(laspy.ExtraBytesParams("amplitude", np.float32))
+    scan.x, scan.y, scan.z = POINTS.T
     for name, compress in (("a.las", False), ("a.laz", True)):
-        las.write(out := BytesIO(), do_compress=compress)
+        scan.write(out := BytesIO(), do_compress=compress)
         files[name] = out.getvalue()
     table = POINTS.astype("<f4")
     np.save(out := BytesIO(), table)
@@ -44,7 +45,8 @@ def golden() -> dict[str, bytes]:
     files["a.pcd.bin"] = np.hstack([table, ring, ring]).tobytes()
     files["rgb.bin"] = np.hstack([table, ring, ring, ring]).tobytes()
     files["a.csv"] = b"x,y,z\n" + "\n".join(",".join(map(str, row)) for row in POINTS).encode()
-    header = "ply\nformat %s 1.0\nelement vertex 60\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
+    columns = "".join(f"property float {axis}\n" for axis in "xyz")
+    header = f"ply\nformat %s 1.0\nelement vertex 60\n{columns}end_header\n"
     files["a.ply"] = (header % "binary_big_endian").encode() + table.astype(">f4").tobytes()
     files["b.ply"] = (header % "ascii").encode() + "\n".join(
         " ".join(map(str, row)) for row in table
@@ -65,7 +67,6 @@ def outcome(name: str, data: bytes) -> str:
     try:
         arrays = MODALITY.decode(MODALITY.pack(raw, MODALITY.probe(raw)))
     except BadSample as refusal:
-        assert refusal.reason in REASONS
         return refusal.reason
     assert all(len(values) == len(arrays["points"]) for name, values in arrays.items() if name == "intensity")
     return "ok"
@@ -113,18 +114,13 @@ def test_nothing_is_read_from_nothing(suffix: str) -> None:
 def test_no_prefix_of_a_file_reads_as_the_whole(name: str, tmp_path: Path) -> None:
     data = golden().get(name) or compressed_pcd(tmp_path)
     for size in {*range(0, len(data), max(1, len(data) // 150)), *range(max(0, len(data) - 30), len(data))}:
-        raw = Raw(name=name, content=data[:size])
-        try:
-            arrays = MODALITY.decode(MODALITY.pack(raw, MODALITY.probe(raw)))
-        except BadSample as refusal:
-            assert refusal.reason in REASONS
-            continue
+        found = outcome(name, data[:size])
         # Only formats without a count can lose whole rows or digits unseen.
-        assert name.endswith((".bin", ".csv")) or (name == "b.ply" and size > len(data) - 15)
-        assert len(arrays["points"]) <= 60
+        unseen = name.endswith((".bin", ".csv")) or (name == "b.ply" and size > len(data) - 15)
+        assert found in REASONS or (found == "ok" and unseen), size
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(
     name=st.sampled_from([*golden(), "a.pcd"]),
     seed=st.integers(0, 2**32),
@@ -143,24 +139,35 @@ def test_damaged_files_read_or_are_refused(
     if rng.random() < 0.1:
         at = rng.randrange(len(data))
         data[at:at] = data[: rng.randrange(64)]
-    outcome(name, bytes(data))
+    assert outcome(name, bytes(data)) in {"ok", *REASONS}
 
 
 def test_a_header_that_claims_millions_of_points_costs_no_memory(tmp_path: Path) -> None:
     limit = 1 << 20
-    las = bytearray(golden()["a.las"][:1024])
-    las[107:111] = (10**8).to_bytes(4, "little")
-    las[247:255] = (10**8).to_bytes(8, "little")
+    lying = bytearray(golden()["a.las"][:1024])
+    lying[107:111] = (10**8).to_bytes(4, "little")
+    lying[247:255] = (10**8).to_bytes(8, "little")
     laz = bytearray(golden()["a.laz"])
     laz[247:255] = (2 * 10**7).to_bytes(8, "little")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert outcome("a.las", bytes(las)) == "truncated"
+    assert outcome("a.las", bytes(lying)) == "truncated"
     assert outcome("a.laz", bytes(laz)) == "corrupt"
     assert outcome("a.ply", golden()["a.ply"].replace(b"vertex 60", b"vertex 400000000")) == "truncated"
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 16 * limit
 
 
+def test_a_layer_that_claims_gigabytes_is_refused_unallocated() -> None:
+    laz = bytearray(golden()["a.laz"])
+    header = las.parse(Raw(name="a.laz", content=bytes(laz)))
+    layer = header.points_at + 8 + header.record_bytes + 4
+    laz[layer : layer + 4] = (2**31).to_bytes(4, "little")
+    assert outcome("a.laz", bytes(laz)) == "corrupt"
+    with pytest.raises(BadSample, match="reaches over its table"):
+        MODALITY.probe(Raw(name="a.laz", content=bytes(laz)))
+
+
 def test_importing_the_modality_loads_no_heavy_library() -> None:
-    code = "import sys, modalities.pointcloud; print([m for m in ('open3d', 'laspy', 'scipy', 'PIL') if m in sys.modules])"
+    heavy = ("open3d", "laspy", "scipy", "PIL")
+    code = f"import sys, modalities.pointcloud; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -183,7 +183,7 @@ def test_runs_of_copc_are_the_rows_asked_for(shared_data: Path) -> None:
     path = shared_data / "points" / "simple.copc.laz"
     whole = np.asarray(laspy.read(path).xyz)
     with las_reader.opened(Raw(name="a.laz", content=path)) as rows:
-        for start, stop in ((500, 510), (900, 1065)):  # laspy's own seek gives other rows here
+        for start, stop in ((500, 510), (900, 1065), (3, 40)):  # laspy's own seek gives other rows here
             np.testing.assert_array_equal(rows.read(start, stop)["points"], whole[start:stop])
 
 
