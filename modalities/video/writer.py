@@ -77,7 +77,6 @@ def write_rgb(shots: Iterable[tuple[float, NDArray[np.uint8]]], codec: Codec) ->
 def write(shots: Iterable[tuple[float, "av.VideoFrame"]], codec: Codec) -> bytes:
     """(seconds, frame) one by one, so that only the file is held; size and colour are the first frame's."""
     import av
-    from av.codec.context import Flags
 
     out, tick = BytesIO(), Fraction(1, TICKS)
     muxer = {"fflags": "+bitexact"}
@@ -86,7 +85,6 @@ def write(shots: Iterable[tuple[float, "av.VideoFrame"]], codec: Codec) -> bytes
     with av.open(out, "w", format=codec.extension, options=muxer) as container:
         stream: Any = container.add_stream(codec.encoder, options=dict(codec.options))
         context = stream.codec_context
-        context.flags |= int(Flags.bitexact)
         context.thread_count, context.time_base = 1, tick
         last, step = None, TICKS // 25  # what a single frame lasts
         for seconds, frame in shots:

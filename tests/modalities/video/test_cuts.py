@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -52,6 +54,17 @@ def test_every_codec_is_cut_without_loss(kind: str, written: Written) -> None:
     clips = [decode(CLIPS.extract(raw, meta, p.spec)) for p in CLIPS.plan(raw, meta, seconds=0.2)]
     assert len(clips) > 1
     np.testing.assert_array_equal(np.concatenate([clip["frames"] for clip in clips]), whole["frames"])
+
+
+def test_a_clip_keeps_the_colour_space(video_writer: Callable[..., bytes], moving: Any) -> None:
+    content = video_writer(moving, options={"colorspace": "bt709", "color_range": "pc"})
+    raw, meta = opened(content, "a.mp4")
+    clip = CLIPS.extract(raw, meta, CLIPS.plan(raw, meta, seconds=9)[0].spec)["mp4"]
+    for file in (av.open(BytesIO(content)), av.open(BytesIO(clip))):
+        with file:
+            context = file.streams.video[0].codec_context
+            assert (int(context.colorspace), int(context.color_range)) == (1, 2)
+    np.testing.assert_array_equal(decode({"mp4": clip})["frames"], decode({"mp4": content})["frames"])
 
 
 @pytest.fixture

@@ -241,7 +241,7 @@ def test_a_live_webm_of_unknown_length_is_read(written: Written) -> None:
 @pytest.mark.parametrize("kind_", ["h264-mp4", "h264-fragmented", "h264-mkv", "mpeg4-avi", "mpeg4-mp4"])
 def test_mutated_headers_give_facts_or_a_reason(kind_: str, written: Written) -> None:
     extension, golden = written(kind_)
-    golden = golden.replace(b"\0" * 4096, b"")
+    assert probed(golden, f"a.{extension}")
     reasons = {value for name, value in vars(schema).items() if name.isupper() and isinstance(value, str)}
     places = st.integers(0, len(golden) - 1)
     if "mp4" in kind_:  # the index, not the pictures
