@@ -41,9 +41,8 @@ def cat(dataset: str, key: str, *, member: str | None = None, output: Path | Non
     shard, row = data.find(key)
     if member is None and output is None:
         for ext, place in row.files.items():
-            print(
-                f"{row.key}.{ext}\t{place.size:,} bytes\tcrc32c {place.crc32c:08x}\t{shard.key}@{place.offset}"
-            )
+            where = f"{shard.key}@{place.offset}"
+            print(f"{row.key}.{ext}\t{place.size:,} bytes\tcrc32c {place.crc32c:08x}\t{where}")
         return 0
     if member is not None:
         if member not in row.files:
@@ -121,7 +120,8 @@ def _line(facts: dict[str, Any]) -> str:
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1b2733}
 h1{font-size:1.5rem} h2{font-size:1.1rem;margin-top:2rem}
-table{border-collapse:collapse;width:100%} td,th{padding:.25rem .6rem;border-bottom:1px solid #e3e8ee;text-align:left}
+table{border-collapse:collapse;width:100%} 
+td,th{padding:.25rem .6rem;border-bottom:1px solid #e3e8ee;text-align:left}
 td.n{text-align:right;font-variant-numeric:tabular-nums} svg{vertical-align:middle}
 """
 
@@ -150,7 +150,8 @@ def card_html(card: dict[str, Any]) -> str:
     ]
     body = "".join(f"<h2>{title}</h2><table>{''.join(found)}</table>" for title, found in parts if found)
     return (
-        f"<!doctype html><meta charset=utf-8><title>{e(card['modality'])} dataset</title><style>{STYLE}</style>"
+        f"<!doctype html><meta charset=utf-8><title>{e(card['modality'])} dataset</title>"
+        f"<style>{STYLE}</style>"
         f"<h1>{e(card['modality'])} dataset, snapshot {card['snapshot']}</h1>"
         f"<p>{card['samples']} samples in {card['shards']} shards, {card['bytes']:,} bytes. "
         f"Digest <code>{card['digest']}</code></p>{body}"
@@ -160,7 +161,7 @@ def card_html(card: dict[str, Any]) -> str:
 def _bars(counts: list[int]) -> str:
     top = max(counts, default=0) or 1
     bars = "".join(
-        f'<rect x="{8 * i}" y="{24 - 24 * n / top:.1f}" width="7" height="{24 * n / top:.1f}" fill="#3572b0"/>'
+        f'<rect x="{8 * i}" y="{24 - 24 * n / top:.1f}" width="7" height="{24 * n / top:.1f}"/>'
         for i, n in enumerate(counts)
     )
-    return f'<svg width="{8 * len(counts)}" height="24" role="img">{bars}</svg>'
+    return f'<svg width="{8 * len(counts)}" height="24" role="img" fill="#3572b0">{bars}</svg>'

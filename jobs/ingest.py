@@ -20,8 +20,8 @@ def run(job: IngestJob) -> int:
         print(f"{job.output}: nothing new; snapshot {manifest.number} has {manifest.samples} samples")
         return 0
     print(
-        f"{job.output}: snapshot {manifest.number}, {manifest.samples} samples in {len(manifest.shards)} shards, "
-        f"{manifest.size:,} bytes, digest {manifest.digest[:16]}\n"
+        f"{job.output}: snapshot {manifest.number}, {manifest.samples} samples in "
+        f"{len(manifest.shards)} shards, {manifest.size:,} bytes, digest {manifest.digest[:16]}\n"
         f"  inputs {books.inputs} = written {books.written} + quarantined {books.quarantined} "
         f"+ duplicates {books.duplicates} + filtered {books.filtered}"
     )

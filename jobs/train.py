@@ -42,7 +42,7 @@ def train_model(job: TrainJob) -> dict[str, Any]:
         raise Conflict(f"{job.output} holds a run at step {done.step}; set resume: true to go on with it")
     if done and done.step >= job.steps:
         return {"step": done.step, **done.facts["summary"]}
-    config = {
+    config: dict[str, Any] = {
         "job": job.model_dump(),
         "spec": task_spec(job, dataset),
         "snapshot": dataset.manifest.number,
@@ -109,8 +109,9 @@ def _fit(config: dict[str, Any], job: TrainJob) -> None:
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    cores = max(1, int(ray.cluster_resources().get("CPU", 1)) // job.workers)
-    gpus = ray.cluster_resources().get("GPU", 0) >= job.workers
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cores = max(1, int(there.get("CPU", 1)) // job.workers)
+    gpus = there.get("GPU", 0) >= job.workers
     scaling = ScalingConfig(num_workers=job.workers, use_gpu=gpus, resources_per_worker={"CPU": cores})
     with tempfile.TemporaryDirectory(
         prefix="rayloom-train-"
@@ -232,9 +233,8 @@ class Run:
                     self._record({"step": self.step, **self.summary["metrics"]})
             if last or (job.checkpoint_every and self.step % job.checkpoint_every == 0):
                 self._save()
-        if accelerator.is_main_process:
-            if accelerator.log_with:
-                accelerator.end_training()
+        if accelerator.is_main_process and accelerator.log_with:
+            accelerator.end_training()
 
     def _tensors(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         device = self.accelerator.device

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-import numpy as np
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]  # field -> array; text is a 0-d str array, so nothing is lost on the way
@@ -19,7 +19,7 @@ MAX_DECODED_BYTES = 2**30  # one decoded sample; larger ones are cut into clips 
 
 
 class BadSample(ValueError):
-    """A sample that cannot be used. `reason` is a code people count, `detail` says what came and what to do."""
+    """A sample that cannot be used. `reason` is a code to count, `detail` says what came and what to do."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)  # both in args, so that the error survives a trip between processes
@@ -124,11 +124,13 @@ class Cut:
 class Modality:
     """A kind of data and the functions the pipelines need. No torch, no ray.
 
-    patterns: what a primary file is called, matched without case against its file name: "*.jpg", "*.pcd.bin",
-        "lights.npy"; "*.zarr/" is a folder. `companions` maps a pattern to globs of the files that belong to it,
-        relative to its folder, with {stem} for the name without the pattern's suffix: {"*.hdr": ("{stem}.img",)}.
-    probe(raw) -> meta: reads the header in pure Python, checks the caps, raises BadSample. Knows the format from
-        the first bytes; an extension that says otherwise is refused. No native decoder sees an unprobed file.
+    patterns: what a primary file is called, matched without case against its file name: "*.jpg",
+        "*.pcd.bin", "lights.npy"; "*.zarr/" is a folder. `companions` maps a pattern to globs of the files
+        that belong to it, relative to its folder, with {stem} for the name without the pattern's suffix:
+        {"*.hdr": ("{stem}.img",)}.
+    probe(raw) -> meta: reads the header in pure Python, checks the caps, raises BadSample. Knows the format
+        from the first bytes; an extension that says otherwise is refused. No native decoder sees an unprobed
+        file.
     pack(raw, meta) -> files: the bytes as they are, under a canonical extension. Changes nothing.
     decode(files) -> arrays; encode(arrays) -> files: decode(encode(decode(x))) == decode(x), field for field.
     quality(arrays) -> named numbers. fingerprint(arrays) -> 64 bits, near for near-duplicates.
@@ -157,9 +159,9 @@ class Modality:
 
 def check_decoded(what: str, shape: Sequence[int], itemsize: int) -> None:
     """Refuse a header that promises more than MAX_DECODED_BYTES, before anything is allocated."""
-    size = itemsize * int(np.prod([int(n) for n in shape], dtype=object))
+    size = itemsize * prod(shape)
     if size > MAX_DECODED_BYTES:
         raise BadSample(
             "too-large",
-            f"{what} {tuple(shape)} is {size:,} bytes decoded, more than {MAX_DECODED_BYTES:,}; cut it into pieces",
+            f"{what} {tuple(shape)} is {size:,} bytes decoded, at most {MAX_DECODED_BYTES:,}; cut it",
         )

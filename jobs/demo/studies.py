@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.config.schema import IngestJob, InferJob, TrainJob
+from jobs.config.schema import InferJob, IngestJob, TrainJob
 
 PHOTOS = (
     "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png",
@@ -100,8 +100,8 @@ def _image(root: Path, folder: Path) -> Study:
         title="Photographs",
         metric="masked_mse",
         chance="baseline_mse",
-        says="Half of each picture is hidden and painted in again. Held out: photographs the model never saw. "
-        "Compared with the mean colour of what is left visible.",
+        says="Half of each picture is hidden and painted in again. Held out: other "
+        "photographs. Compared with the mean colour of what is left visible.",
     )
 
 
@@ -165,13 +165,14 @@ def _pointcloud(root: Path, folder: Path, data: Path | None) -> Study:
         title="A point cloud" if data is not None else "A point cloud from a stereo pair",
         metric="masked_mse",
         chance="baseline_mse",
-        says="Half of the points lose what is stored at them, and get it back from their neighbours. Held out: "
-        "tiles of the same scene. Compared with the mean of the points left.",
+        says="Half of the points lose what is stored at them, and get it back from their neighbours. Held "
+        "out: tiles of the same scene. Compared with the mean of the points left.",
     )
 
 
 def _hyperspectral(root: Path, data: Path | None) -> Study:
     common = {"modality": "hyperspectral"}
+    ingests: list[dict[str, Any]]
     if data is None:
         ingests = [{**common, "source": {"synth": 96}, "split": {"val": 0.2}, "shards": {"max_samples": 24}}]
     else:
@@ -206,8 +207,13 @@ def _hyperspectral(root: Path, data: Path | None) -> Study:
 
 
 def _lighting(root: Path, data: Path | None) -> Study:
-    common = {"modality": "lighting"}
-    rendered = {**common, "source": {"synth": 160}, "split": {"val": 0.2}, "shards": {"max_samples": 40}}
+    common: dict[str, Any] = {"modality": "lighting"}
+    rendered: dict[str, Any] = {
+        **common,
+        "source": {"synth": 160},
+        "split": {"val": 0.2},
+        "shards": {"max_samples": 40},
+    }
     ingests = (
         [rendered] if data is None else [{**common, "source": {"uri": str(data / "lighting")}}, rendered]
     )

@@ -13,6 +13,7 @@ import pyarrow as pa
 import ray
 
 import modalities
+from modalities.base import Modality
 from pipelines.jsontext import digest
 from pipelines.parquet import from_parquet, to_parquet
 from pipelines.shards import manifest as manifests
@@ -65,12 +66,13 @@ def ingest(
     survey_id, chunks = _list(storage, source, kind, settings_digest, known)
     if known and not chunks:
         return Outcome(manifest=known.manifest, books=Books(), added=False)
+    anonymous = bool(getattr(source, "anonymous", False))
     with connect():
-        survey = _survey(storage, survey_id, chunks, modality, settings, report)
+        survey = _survey(storage, survey_id, chunks, modality, settings, report, anonymous=anonymous)
         plan = _plan(survey, known, settings, kind.patterns)
         if known and not plan.samples.num_rows and not plan.dropped.num_rows:
             return Outcome(manifest=known.manifest, books=Books(), added=False)
-        name = write_plan(storage, plan, modality)
+        name = write_plan(storage, plan, modality, anonymous=anonymous)
         done = _pack(storage, name, plan.units, report)
     books = _books(plan, done)
     manifest = Manifest(
@@ -89,7 +91,7 @@ def ingest(
 
 
 def _list(
-    storage: Storage, source: Any, kind: modalities.Modality, settings: str, known: Dataset | None
+    storage: Storage, source: Any, kind: Modality, settings: str, known: Dataset | None
 ) -> tuple[str, int]:
     """Write down what the source holds and the parent snapshot has not seen, in chunks."""
     seen = known.listed() if known else frozenset()
@@ -115,7 +117,14 @@ def _entry_id(entry: Entry) -> int:
 
 
 def _survey(
-    storage: Storage, survey_id: str, chunks: int, modality: str, settings: Mapping[str, Any], report: Report
+    storage: Storage,
+    survey_id: str,
+    chunks: int,
+    modality: str,
+    settings: Mapping[str, Any],
+    report: Report,
+    *,
+    anonymous: bool,
 ) -> pa.Table:
     url, stages, decode = storage.url, settings["stages"], settings["decode"]
 
@@ -124,7 +133,8 @@ def _survey(
         if store.size(key := f"runs/{survey_id}/survey/{i:06}.parquet") is None:
             listing = from_parquet(store.get(f"runs/{survey_id}/listing/{i:06}.parquet"))
             entries = [Entry.from_json(text) for text in listing["entry"].to_pylist()]
-            rows = survey_entries(entries, modalities.get(modality), stages, decode=decode)
+            kind = modalities.get(modality)
+            rows = survey_entries(entries, kind, stages, decode=decode, anonymous=anonymous)
             store.put(key, to_parquet(pa.Table.from_pylist(rows, schema=SURVEY)))
         return {"id": i}
 

@@ -44,8 +44,11 @@ class Done:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-def write_plan(storage: Storage, plan: Plan, modality: str) -> str:
-    """Store the plan under its digest, one row group a unit, and return the digest."""
+def write_plan(storage: Storage, plan: Plan, modality: str, *, anonymous: bool = False) -> str:
+    """Store the plan under its digest, one row group a unit, and return the digest.
+
+    `anonymous`: its sources are read without credentials.
+    """
     name = plan.digest
     with pq.ParquetWriter(out := BytesIO(), plan.samples.schema, compression="zstd") as writer:
         units = plan.samples["unit"].to_pylist()
@@ -56,6 +59,7 @@ def write_plan(storage: Storage, plan: Plan, modality: str) -> str:
     if plan.dropped.num_rows:
         write_dropped(storage, f"quarantine/{name}/survey.parquet", plan.dropped.to_pylist())
     head = {"modality": modality, "settings": plan.settings, "classes": plan.classes, "units": plan.units}
+    head["anonymous"] = anonymous
     storage.put(f"runs/{name}/plan.json", dumps(head).encode())
     return name
 
@@ -136,7 +140,7 @@ def _write_tar(
 def _build(row: Mapping[str, Any], head: Mapping[str, Any]) -> tuple[Files, dict[str, Any]] | Filtered:
     """The members of one sample in full, and its index row but for their places."""
     modality = modalities.get(head["modality"])
-    raw, sidecars = open_entry(Entry.from_json(row["entry"]))
+    raw, sidecars = open_entry(Entry.from_json(row["entry"]), anonymous=head["anonymous"])
     if content_digest(raw, sidecars) != row["content"]:
         raise BadSample("changed", "the source is not what it was when it was surveyed; ingest it again")
     spec = None if row["spec"] is None else loads(row["spec"])

@@ -13,18 +13,25 @@ HEAD_BYTES = 4096  # kept of what is quarantined
 
 
 def survey_entries(
-    entries: Iterable[Entry], modality: Modality, stages: Sequence[Stage], *, decode: bool
+    entries: Iterable[Entry],
+    modality: Modality,
+    stages: Sequence[Stage],
+    *,
+    decode: bool = True,
+    anonymous: bool = False,
 ) -> list[dict[str, Any]]:
     """Rows as in pipelines.shards.plan.SURVEY, at least one an entry."""
-    return [row for entry in entries for row in _survey(entry, modality, stages, decode)]
+    return [row for entry in entries for row in _survey(entry, modality, stages, decode, anonymous)]
 
 
-def _survey(entry: Entry, modality: Modality, stages: Sequence[Stage], decode: bool) -> list[dict[str, Any]]:
+def _survey(
+    entry: Entry, modality: Modality, stages: Sequence[Stage], decode: bool, anonymous: bool
+) -> list[dict[str, Any]]:
     common: dict[str, Any] = {
         "name": entry.name, "entry": entry.to_json(), "group": entry.group, "suffix": "", "num_bytes": 0
     }  # fmt: skip
     try:
-        raw, sidecars = open_entry(entry)
+        raw, sidecars = open_entry(entry, anonymous=anonymous)
         common["head"] = raw.head(HEAD_BYTES)
         common["content"] = content_digest(raw, sidecars)
         label, caption = entry.label, entry.caption

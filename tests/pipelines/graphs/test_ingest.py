@@ -138,7 +138,13 @@ def test_a_run_that_died_between_any_two_steps_goes_on(job: Callable[..., Ingest
     plans = [p for p in files if p.name.startswith("plan.")]
     surveys = [p for p in files if p.parent.name == "survey"]
     shards = [p for p in files if p.parent.name in ("shards", "index")]
-    states = (heads, heads + marks[1:], heads + marks + shards[:2], heads + marks + plans, heads + marks + plans + surveys)
+    states = (
+        heads,
+        heads + marks[1:],
+        heads + marks + shards[:2],
+        heads + marks + plans,
+        heads + marks + plans + surveys,
+    )
     for i, lost in enumerate(states):
         partial = tmp_path / f"partial{i}"
         shutil.copytree(whole, partial)

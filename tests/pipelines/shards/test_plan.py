@@ -13,7 +13,12 @@ SETTINGS: dict[str, Any] = {
 
 
 def survey(count: int = 100, **changes: Any) -> list[dict[str, Any]]:
-    common = {name: None for name in SURVEY.names} | {"status": "ok", "entry": "{}", "suffix": "", "meta": "{}"}
+    common = {name: None for name in SURVEY.names} | {
+        "status": "ok",
+        "entry": "{}",
+        "suffix": "",
+        "meta": "{}",
+    }
     return [
         common | {"name": f"d{i % 7}/{i:03}.jpg", "num_bytes": 100 * i, "content": f"c{i}", "group": f"g{i // 3}"}
         | changes for i in range(count)
@@ -21,7 +26,9 @@ def survey(count: int = 100, **changes: Any) -> list[dict[str, Any]]:
 
 
 def plan(rows: list[dict[str, Any]], settings: dict[str, Any] = SETTINGS, **more: Any) -> Plan:
-    return make_plan(pa.Table.from_pylist(rows, schema=SURVEY), settings=settings, patterns=("*.jpg",), **more)
+    return make_plan(
+        pa.Table.from_pylist(rows, schema=SURVEY), settings=settings, patterns=("*.jpg",), **more
+    )
 
 
 def test_the_plan_does_not_depend_on_the_order_of_the_survey() -> None:

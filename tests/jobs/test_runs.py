@@ -1,0 +1,140 @@
+"""Train and infer jobs on real Ray, from a dataset of synthetic samples."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import checkpoint, infer, train
+from jobs.config.schema import InferJob, IngestJob, TrainJob
+from jobs.ingest import ingest_dataset
+from pipelines.graphs.predict import read_predictions
+from pipelines.shards.dataset import Dataset
+from pipelines.shards.manifest import Conflict
+from pipelines.shards.storage import open_storage
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> str:
+    output = str(tmp_path_factory.mktemp("images") / "data")
+    job = {"kind": "ingest", "modality": "image", "source": {"synth": 64}, "output": output}
+    ingest_dataset(IngestJob.model_validate(job | {"split": {"val": 0.25}, "shards": {"max_samples": 16}}))
+    return output
+
+
+@pytest.fixture
+def run(images: str, tmp_path: Path) -> Callable[..., TrainJob]:
+    def make(**changes: Any) -> TrainJob:
+        values = {
+            "kind": "train", "dataset": images, "task": "classification", "model": {"name": "window_nano"},
+            "steps": 6, "batch_size": 8, "output": str(tmp_path / "run"), "data": {"size": 24},
+            "checkpoint_every": 3,
+        }  # fmt: skip
+        return TrainJob.model_validate(values | changes)
+
+    return make
+
+
+def losses(output: str) -> list[tuple[int, float]]:
+    records = map(json.loads, Path(output, "log.jsonl").read_text().splitlines())
+    return [(r["step"], r["loss"]) for r in records if "loss" in r]
+
+
+def test_a_run_that_was_cut_off_ends_like_one_that_was_not(
+    run: Callable[..., TrainJob], tmp_path: Path
+) -> None:
+    whole = run()
+    summary = train.train_model(whole)
+    assert summary["step"] == 6
+    assert 0 <= summary["metrics"]["val_accuracy"] <= 1
+    assert [step for step, _ in losses(whole.output)] == [1, 2, 3, 4, 5, 6]
+    shutil.copytree(whole.output, cut := tmp_path / "cut")
+    shutil.rmtree(cut / "checkpoints" / "00000006")
+    resumed = run(output=str(cut))
+    train.train_model(resumed)
+    assert losses(resumed.output) == losses(whole.output)
+    ends = [checkpoint.newest(open_storage(job.output)) for job in (whole, resumed)]
+    assert ends[0] is not None
+    assert ends[1] is not None
+    assert all(bool((ends[1].model[k] == v).all()) for k, v in ends[0].model.items())
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said_so(
+    run: Callable[..., TrainJob], caplog: pytest.LogCaptureFixture
+) -> None:
+    job = run()
+    train.train_model(job)
+    [weights] = Path(job.output, "checkpoints/00000006").glob("*-model.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    found = checkpoint.newest(open_storage(job.output))
+    assert found is not None
+    assert found.step == 3
+    assert "checkpoint 6" in caplog.text
+
+
+def test_another_job_in_the_same_place_is_refused(run: Callable[..., TrainJob]) -> None:
+    train.train_model(run(steps=1))
+    with pytest.raises(Conflict, match="differs in learning_rate"):
+        train.train_model(run(steps=1, learning_rate=1e-5))
+
+
+def test_two_workers_train_as_one_does(run: Callable[..., TrainJob], tmp_path: Path) -> None:
+    alone = run(steps=3, precision="fp32")
+    train.train_model(alone)
+    pair = run(steps=3, precision="fp32", workers=2, output=str(tmp_path / "pair"))
+    train.train_model(pair)
+    for (_, a), (_, b) in zip(losses(alone.output), losses(pair.output), strict=True):
+        assert a == pytest.approx(b, rel=2e-3)
+
+
+def test_predictions_stand_beside_the_samples_and_a_second_run_does_nothing(
+    run: Callable[..., TrainJob], images: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = run(steps=2)
+    train.train_model(trained)
+    job = InferJob(
+        kind="infer", dataset=images, checkpoint=trained.output, output=str(tmp_path / "predictions")
+    )
+    snapshot, new = infer.infer_dataset(job)
+    dataset = Dataset.open(images)
+    assert new == len(dataset.manifest.shards) == len(snapshot.parts)
+    table = read_predictions(job.output)
+    assert table["key"].to_pylist() == [row.key for _, row in dataset]
+    assert set(table["class"].to_pylist()) <= set(dataset.manifest.classes)
+    assert table["error"].null_count == table.num_rows
+    assert infer.run(job) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_only_new_shards_are_predicted_and_another_model_is_refused(
+    run: Callable[..., TrainJob], tmp_path: Path
+) -> None:
+    output = str(tmp_path / "growing")
+    values = {"kind": "ingest", "modality": "image", "output": output, "shards": {"max_samples": 6}}
+    first = IngestJob.model_validate(values | {"source": {"synth": 12}})
+    ingest_dataset(first)
+    trained = run(dataset=output, steps=1)
+    train.train_model(trained)
+    job = InferJob(kind="infer", dataset=output, checkpoint=trained.output, output=str(tmp_path / "p"))
+    assert infer.infer_dataset(job)[1] == 2
+    ingest_dataset(IngestJob.model_validate(values | {"source": {"synth": 18}}))
+    snapshot, new = infer.infer_dataset(job)
+    assert (new, snapshot.number, sum(part.rows for part in snapshot.parts)) == (1, 1, 18)
+    other = run(dataset=output, steps=1, seed=5, output=str(tmp_path / "other"))
+    train.train_model(other)
+    with pytest.raises(Conflict, match="another checkpoint"):
+        infer.infer_dataset(job.model_copy(update={"checkpoint": other.output}))
+
+
+def test_tasks_that_the_data_cannot_answer_say_what_is_missing(run: Callable[..., TrainJob]) -> None:
+    with pytest.raises(ValueError, match="task regression needs target"):
+        train.train_model(run(task="regression"))
+    with pytest.raises(LookupError, match="did you mean"):
+        train.train_model(run(model={"name": "window_nno"}))
