@@ -68,7 +68,7 @@ def _suits_decord(meta: Meta, timeline: Timeline) -> bool:
 
 def _decord(raw: Raw, timeline: Timeline, picks: NDArray[np.int64]) -> NDArray[np.uint8] | None:
     """(t, h, w, 3), or None where decord fails or counts other frames than there are packets."""
-    import decord  # type: ignore[import-untyped]
+    import decord
 
     try:
         reader = decord.VideoReader(BytesIO(raw.read()), num_threads=1)

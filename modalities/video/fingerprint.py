@@ -18,7 +18,7 @@ def fingerprint(arrays: Arrays) -> int:
     Spatio-temporal transform based video hashing, IEEE Trans. Multimedia 8(6), 2006; departs from it by
     separating space from time, so that still videos hash by their picture alone.
     """
-    from scipy.fft import dctn  # type: ignore[import-untyped]
+    from scipy.fft import dctn
 
     frames, times = arrays["frames"], arrays["times"]
     span = times[-1] - times[0]

@@ -30,7 +30,7 @@ def synth(seed: int) -> Files:
 
 def _texture(rng: np.random.Generator, side: int) -> NDArray[np.float32]:
     """(side, side, 3) in 0..255: a random colour with soft spots of a few pixels."""
-    from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
+    from scipy.ndimage import gaussian_filter
 
     noise = gaussian_filter(rng.standard_normal((side, side, 3)), (2, 2, 0), mode="wrap")
     texture: NDArray[np.float32] = rng.uniform(70, 185, 3) + 45 * noise / noise.std()
