@@ -89,9 +89,8 @@ def change(spec: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any
             if len(places) != 1:
                 known = choices(spec) | {place.partition(".")[2] for place in choices(spec)}
                 raise LookupError(
-                    f"option {key!r} could be {' or '.join(sorted(places))}; write which"
-                    if places
-                    else f"no part of this model takes {key!r}; did you mean one of {suggest(key, known)}?"
+                    f"{key!r} is an option of {len(places)} parts of this model, it must be one; "
+                    f"did you mean one of {sorted(places) or suggest(key, known)}?"
                 )
             (place,) = places
             if place.startswith("mixers."):

@@ -33,14 +33,15 @@ def stack(
     mixers: Mixers,
     drop_rates: Sequence[float],
     *,
+    before: int = 0,
     mlp_ratio: float,
     layer_scale: float | None,
 ) -> nn.ModuleList:
-    """One block for each rate, their mixers taken in turn."""
+    """One block for each rate; their mixers are taken in turn, counting the blocks `before` these."""
 
     def blocks() -> Iterator[Block]:
         for i, rate in enumerate(drop_rates):
-            name, options = split_name(mixers[i % len(mixers)])
+            name, options = split_name(mixers[(before + i) % len(mixers)])
             mixer = MIXERS.create(name, dim, **options)
             yield Block(dim, mixer, mlp_ratio=mlp_ratio, drop_path=rate, layer_scale=layer_scale)
 

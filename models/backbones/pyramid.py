@@ -40,12 +40,18 @@ class Pyramid(Backbone):
         self.dims = tuple(dims)
         self.position = position_for(dims[0], axes, position)
         self.merges = nn.ModuleList(MERGES[merge](a, b) for a, b in pairwise(dims))
-        rates = iter(ramp(drop_path, sum(depths)))
+        rates = ramp(drop_path, sum(depths))
+        starts = [sum(depths[:i]) for i in range(len(depths))]
         self.stages = nn.ModuleList(
             stack(
-                dim, mixers, [next(rates) for _ in range(depth)], mlp_ratio=mlp_ratio, layer_scale=layer_scale
+                dim,
+                mixers,
+                rates[first : first + depth],
+                before=first,
+                mlp_ratio=mlp_ratio,
+                layer_scale=layer_scale,
             )
-            for dim, depth in zip(dims, depths, strict=True)
+            for dim, depth, first in zip(dims, depths, starts, strict=True)
         )
         self.norm = nn.LayerNorm(dims[-1])
 

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from models.layout import Layout, Stage, Tokens
 from models.ops.curves import curve_order
@@ -58,7 +58,7 @@ class CurvePooling(nn.Module):
         weight = real[..., None].to(x.dtype)
         runs = -(-x.shape[1] // self.size)
 
-        def total(values: Tokens) -> Tokens:
+        def total(values: Tensor) -> Tensor:  # (b, n, k) -> (b, runs, k)
             sums = values.new_zeros(values.shape[0], runs, values.shape[-1])
             return sums.scatter_add(1, parent[..., None].expand_as(values), values)
 

@@ -39,7 +39,7 @@ PRESETS = {
         "stem": "point",
         "backbone": "pyramid",
         "backbone.dims": (32, 64, 128),
-        "backbone.depths": (1, 2, 2),
+        "backbone.depths": (1, 1, 2),
         "backbone.mlp_ratio": 2.0,
         "backbone.merge": "curve",
         "backbone.position": True,
