@@ -137,6 +137,8 @@ class Modality:
     preview(arrays) -> small files a browser shows: {"png": ...}, {"mp4": ...}, {"json": ...}.
     synth(seed) -> files of a tiny realistic sample, with its label ("cls") where classification makes sense.
     prepare(arrays, *, rng, **options) -> model-ready arrays of fixed shape; `rng` None means no augmentation.
+    glance(files) -> arrays enough for quality, fingerprint, preview and prepare, where decoding everything
+        would cost far more; None: decode does.
     cuts, transforms: what stages may ask for by name. transforms[name](arrays, **options) -> arrays.
     """
 
@@ -153,8 +155,13 @@ class Modality:
     preview: Callable[[Arrays], Files]
     synth: Callable[[int], Files]
     prepare: Callable[..., Arrays]
+    glance: Callable[[Files], Arrays] | None = None
     cuts: Mapping[str, Cut] = field(default_factory=dict)
     transforms: Mapping[str, Callable[..., Arrays]] = field(default_factory=dict)
+
+    def look(self, files: Files) -> Arrays:
+        """`glance`, or `decode` where there is none."""
+        return (self.glance or self.decode)(files)
 
 
 def check_decoded(what: str, shape: Sequence[int], itemsize: int) -> None:

@@ -1,7 +1,7 @@
 """Videos: frames in time, with the second each is shown at."""
 
 from modalities.base import Modality
-from modalities.video.codec import decode, encode
+from modalities.video.codec import decode, encode, sample
 from modalities.video.cuts import CLIPS, SCENES
 from modalities.video.fingerprint import fingerprint
 from modalities.video.prepare import prepare
@@ -18,6 +18,7 @@ MODALITY = Modality(
     probe=probe,
     pack=pack,
     decode=decode,
+    glance=sample,
     encode=encode,
     quality=quality,
     fingerprint=fingerprint,

@@ -177,7 +177,7 @@ def load_sample(
     """Read, verify, decode and prepare one sample: arrays by field, with "key" and "label"."""
     modality = modalities.get(dataset.manifest.modality)
     try:
-        arrays = modality.decode(dataset.files(shard, row))
+        arrays = modality.look(dataset.files(shard, row))
         sample: Batch = dict(modality.prepare(arrays, rng=rng, **options))
     except BadSample as bad:
         raise BadSample(bad.reason, f"sample {row.key} in {shard.key}: {bad.detail}") from bad

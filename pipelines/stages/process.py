@@ -127,7 +127,7 @@ def _described(files: Files, modality: Modality, suffix: str, spec: Meta | None,
 
 
 def _decoded(sample: Sample, files: Files, modality: Modality) -> Sample:
-    arrays = modality.decode(files)
+    arrays = modality.look(files)
     quality = {name: float(value) for name, value in modality.quality(arrays).items()}
     return Sample(**{**vars(sample), "quality": quality, "fingerprint": modality.fingerprint(arrays)})
 
