@@ -4,7 +4,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-import simplejpeg  # type: ignore[import-untyped]
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 

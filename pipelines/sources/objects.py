@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import fsspec  # type: ignore[import-untyped]
+import fsspec
 
 from pipelines.sources.stores import Node, clean_name
 

@@ -177,7 +177,7 @@ def _parquet_rows(
 
 
 def _parquet(store: Store, node: Node) -> Any:
-    from pyarrow import ArrowInvalid, parquet  # type: ignore[import-untyped]
+    from pyarrow import ArrowInvalid, parquet
 
     try:
         return parquet.ParquetFile(

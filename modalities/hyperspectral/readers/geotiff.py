@@ -260,7 +260,7 @@ def gdal() -> Any:
     os.environ.update(
         {name: str(value) for name, value in GDAL_ENVIRONMENT.items() if name not in os.environ}
     )
-    import rasterio  # type: ignore[import-untyped]
+    import rasterio
 
     return rasterio
 

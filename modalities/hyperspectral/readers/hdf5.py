@@ -52,7 +52,7 @@ def probe(raw: Raw) -> Meta:
 
 def _walk(root: Any) -> Iterator[tuple[str, Any]]:
     """(path, object) of everything reached by hard links, each once; links out of the file are refused."""
-    import h5py  # type: ignore[import-untyped]
+    import h5py
 
     seen, waiting = set[int](), [("", root, 0)]
     while waiting:

@@ -158,7 +158,7 @@ def test_a_run_that_died_between_any_two_steps_goes_on(job: Callable[..., Ingest
 
 def test_other_settings_are_refused(job: Callable[..., IngestJob]) -> None:
     ingest_dataset(job())
-    with pytest.raises(Conflict, match="built with other settings .*seed"):
+    with pytest.raises(Conflict, match=r"built with other settings .*seed"):
         ingest_dataset(job(seed=1))
 
 

@@ -142,5 +142,5 @@ def test_mistakes_name_what_was_wanted(dataset: Dataset) -> None:
         loader(dataset, rank=2, world_size=2)
     with pytest.raises(ValueError, match="set a fixed size in data"):
         collate([{"image": np.zeros((3, 4, 4))}, {"image": np.zeros((3, 5, 4))}])
-    with pytest.raises(LookupError, match="has no 'meta.gsd'"):
+    with pytest.raises(LookupError, match=r"has no 'meta.gsd'"):
         next(iter(loader(dataset, targets=["meta.gsd"])))

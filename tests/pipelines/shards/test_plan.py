@@ -19,10 +19,11 @@ def survey(count: int = 100, **changes: Any) -> list[dict[str, Any]]:
         "suffix": "",
         "meta": "{}",
     }
-    return [
-        common | {"name": f"d{i % 7}/{i:03}.jpg", "num_bytes": 100 * i, "content": f"c{i}", "group": f"g{i // 3}"}
-        | changes for i in range(count)
-    ]  # fmt: skip
+    rows = (
+        {"name": f"d{i % 7}/{i:03}.jpg", "num_bytes": 100 * i, "content": f"c{i}", "group": f"g{i // 3}"}
+        for i in range(count)
+    )
+    return [common | row | changes for row in rows]
 
 
 def plan(rows: list[dict[str, Any]], settings: dict[str, Any] = SETTINGS, **more: Any) -> Plan:

@@ -54,7 +54,7 @@ def test_names_and_sizes_that_do_not_fit_are_refused() -> None:
 def test_every_truncation_is_noticed() -> None:
     content, _, _ = written({"a.jpg": b"1" * 700, "b.jpg": b"", "c.cls": b"7"})
     for end in range(0, len(content), 64):
-        with pytest.raises(ValueError, match="truncated|other bytes follow|damaged"):
+        with pytest.raises(ValueError, match=r"truncated|other bytes follow|damaged"):
             list(walk(content[:end]))
 
 
@@ -64,5 +64,5 @@ def test_every_flipped_bit_of_a_header_is_noticed() -> None:
     for i in set(range(len(content))) - data:
         broken = bytearray(content)
         broken[i] ^= 1
-        with pytest.raises(ValueError, match="truncated|other bytes follow|damaged"):
+        with pytest.raises(ValueError, match=r"truncated|other bytes follow|damaged"):
             list(walk(bytes(broken)))
