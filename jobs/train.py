@@ -26,8 +26,10 @@ def run(job: TrainJob) -> int:
 
 def train_model(job: TrainJob) -> dict[str, Any]:
     """Train, or go on with, the job's run and return its last metrics."""
+    import torch
+
     from jobs import checkpoint
-    from jobs.wiring import task_spec
+    from jobs.wiring import build_task, task_spec
     from pipelines.shards.dataset import Dataset
     from pipelines.shards.manifest import Conflict
     from pipelines.shards.storage import open_storage
@@ -48,6 +50,8 @@ def train_model(job: TrainJob) -> dict[str, Any]:
         "snapshot": dataset.manifest.number,
         "manifest": dataset.manifest.digest,
     }
+    with torch.device("meta"):
+        build_task(config["spec"])  # a wrong model or option is said before Ray starts
     with cluster(), _following(job, config["spec"]["model"]):
         _fit(config, job)
     last = checkpoint.newest(storage, optimizer=False)
