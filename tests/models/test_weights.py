@@ -37,6 +37,11 @@ def test_weights_of_another_model_are_named_and_leave_this_one_alone() -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+def test_weights_left_over_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"extra \['backbone.blocks.4"):
+        load_bytes(create_model("video_nano"), to_bytes(create_model("video_nano", depth=5)))
+
+
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\xff" * 64, json.dumps({"a": 1}).encode()])
 def test_anything_else_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match="not a safetensors file"):

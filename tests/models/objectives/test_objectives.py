@@ -147,12 +147,12 @@ def test_hidden_tokens_do_not_leak_into_their_prediction() -> None:
 def test_padding_points_are_never_hidden_and_never_shown() -> None:
     inputs = {"x": "points", "coords": "points", "mask": "real"}
     task = create_task("masked", model="points_nano", inputs=inputs, num_outputs=0)
-    real = torch.arange(30).expand(2, -1) < torch.tensor([[20], [1]])
-    points = torch.randn(2, 30, 3)
+    real = torch.arange(30).expand(3, -1) < torch.tensor([[20], [1], [0]])
+    points = torch.randn(3, 30, 3)
     tokens, layout = task.model.embed(points, coords=points, mask=real)
     hidden, seen = task.choose(tokens, layout)
     assert torch.equal(hidden | seen, real)
-    assert hidden.sum(1).tolist() == [12, 1]
+    assert hidden.sum(1).tolist() == [12, 1, 0]
     assert task({"points": points, "real": real})["loss"].isfinite()
 
 

@@ -39,11 +39,12 @@ def test_inherits_what_it_does_not_change() -> None:
     assert "base" not in small
 
 
-def test_another_part_inherits_no_options() -> None:
-    light = resolve("light_nano")
-    assert presets()["light_nano"]["base"] == "video_nano"
-    assert light["head"] == "regression"
-    assert light["stem.patch"] == 8
+def test_another_part_inherits_no_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {**presets(), "cubes": {"base": "swin_tiny", "stem": "spectral", "stem.bands": 2}}
+    monkeypatch.setattr("models.presets.base.presets", lambda: table)
+    cubes = resolve("cubes")
+    assert {key for key in cubes if key.startswith("stem")} == {"stem", "stem.bands"}
+    assert cubes["backbone.depths"] == (2, 2, 6, 2)
 
 
 def test_unknown_model_suggests_the_near_one() -> None:
