@@ -120,7 +120,13 @@ def painted(answer: Answer) -> tuple[Pixels, Pixels, Pixels, float]:
 def _photograph(normalised: NDArray[np.floating[Any]]) -> Pixels:
     """(3, h, w), ImageNet's mean and deviation taken off -> (h, w, 3)."""
     values = normalised.transpose(1, 2, 0) * np.array(STD) + np.array(MEAN)
-    return np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+    return eight_bit(values)
+
+
+def eight_bit(values: NDArray[np.floating[Any]]) -> Pixels:
+    """0..1 -> 0..255, clipped."""
+    out: Pixels = np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+    return out
 
 
 def _hidden_error(difference: NDArray[np.floating[Any]], hidden: NDArray[np.bool_]) -> float:
@@ -142,7 +148,7 @@ def clouds(answer: Answer, features: Sequence[str]) -> tuple[Pixels, Pixels, Pix
         column = int(true.std(axis=0).argmax())
         low, high = float(true[:, column].min()), float(true[:, column].max())
         shades = [np.repeat((v[:, [column]] - low) / max(high - low, 1e-9), 3, 1) for v in (true, made)]
-    colours = [np.rint(s.clip(0, 1) * 255).astype(np.uint8) for s in shades]
+    colours = [eight_bit(values) for values in shades]
     seen = np.where(hidden[:, None], np.uint8(HIDDEN // 2), colours[0])
     views = [_two_views(answer.inputs["points"], c) for c in (colours[0], seen, colours[1])]
     return views[0], views[1], views[2], _hidden_error((made - true).T, hidden)
@@ -181,9 +187,7 @@ def composites(shown: Sequence[Answer]) -> list[Pixels]:
     if not views:
         return []
     low, high = np.percentile(np.concatenate([v.reshape(-1, 3) for v in views]), (1, 99), axis=0)
-    return [
-        np.rint(((v - low) / np.maximum(high - low, 1e-9)).clip(0, 1) * 255).astype(np.uint8) for v in views
-    ]
+    return [eight_bit((view - low) / np.maximum(high - low, 1e-9)) for view in views]
 
 
 def material_map(numbers: NDArray[np.int64]) -> Pixels:
@@ -227,13 +231,14 @@ def curve(
     values = [*points[:, 1], *([chance] if chance is not None and math.isfinite(chance) else [])]
     marks = ticks(max([*values, 1e-9]) * 1.04)
     top = max(marks[-1], max([*values, 1e-9]) * 1.04)
-    width, height, left, upper = 460.0, 180.0, 52.0, 12.0
+    width, height, left, upper = 460.0, 180.0, 52.0, 22.0
 
     def x(step: float) -> float:
         return left + width * step / max(last, 1)
 
     def y(value: float) -> float:
-        return upper + height * (1 - max(value, 0) / top)
+        place: float = upper + height * (1 - max(float(value), 0.0) / top)
+        return place
 
     def line(rows: NDArray[np.float64], kind: str) -> str:
         places = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in rows)
@@ -265,7 +270,7 @@ def curve(
     else:
         parts += [line(points, "raw"), line(smooth(points), "line")]
     return (
-        f'<figure><figcaption>{escape(name)}</figcaption><svg class=curve viewBox="0 0 524 232" role="img" '
+        f'<figure><figcaption>{escape(name)}</figcaption><svg class=curve viewBox="0 0 524 242" role="img" '
         f'aria-label="{escape(name)}">{"".join(parts)}'
         f'<text class=tick x="{left + width}" y="{upper + height + 34}" text-anchor="end">step</text>'
         "</svg></figure>"
@@ -289,7 +294,8 @@ def smooth(points: NDArray[np.float64], share: float = 0.05) -> NDArray[np.float
 def confusion(pairs: NDArray[np.int64], classes: Sequence[str], what: str) -> str:
     """Table of (n, 2) true and predicted class numbers: a row a true class, with the share found."""
     counts = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(counts, (pairs[:, 0], pairs[:, 1]), 1)
+    if len(pairs):
+        np.add.at(counts, (pairs[:, 0], pairs[:, 1]), 1)
     rows = ""
     for i, name in enumerate(classes):
         total = int(counts[i].sum())

@@ -17,7 +17,7 @@ from pipelines.shards.dataset import Dataset
 
 SAMPLES, ANSWERS, CLIPS, LISTED = 6, 6, 8, 8  # pictures and rows of each kind; the rest is counted
 JUDGED = 500  # held-out samples that go into a table of rights and wrongs
-LONGEST = 44  # letters of a key or source; the whole is in the tooltip
+LONGEST = 40  # letters of a key or source; the whole is in the tooltip
 TOLD = (
     "width", "height", "num_frames", "fps", "duration_s", "num_points", "bands", "codec", "mode", "material",
     "format",
@@ -48,22 +48,25 @@ code{font:.82rem ui-monospace,monospace;background:var(--code);border-radius:4px
 .curves,.cards{grid-template-columns:repeat(auto-fit,minmax(min(100%,410px),1fr))}
 .verdict{font-size:.85rem;font-weight:600;white-space:nowrap;vertical-align:middle} .good{color:var(--good)}
 .bad{color:var(--bad)} .wide{overflow-x:auto} table{border-collapse:collapse}
-td,th{padding:.35rem .6rem;text-align:left;vertical-align:top;font-weight:400}
+td,th{padding:.35rem .5rem;text-align:left;vertical-align:top;font-weight:400}
 thead th,.confusion th{color:var(--soft);font-size:.87rem}
 .wide>table:not(.grid):not(.confusion){width:100%}
 .wide>table:not(.grid) td,thead th{border-bottom:1px solid var(--rule)}
-td{font-variant-numeric:tabular-nums} td.n,th.n{text-align:right} .summary td{white-space:nowrap}
+td{font-variant-numeric:tabular-nums} td.n,th.n{text-align:right} .summary td,thead th{white-space:nowrap}
+.wide{font-size:.92rem;margin-bottom:.8rem}
 caption{text-align:left;color:var(--soft);font-size:.87rem;padding:.8rem .6rem .3rem}
 .confusion td{min-width:4.5rem} .hit{background:rgb(42 120 214/calc(var(--a)*.55))}
 .miss{background:rgb(214 80 42/calc(var(--a)*.55))} figure{margin:0;min-width:0}
 figcaption{font-size:.87rem;margin-top:.35rem} img{max-width:100%}
-.samples,.clips{display:flex;flex-wrap:wrap;gap:1rem 1.1rem;margin:.6rem 0 1.4rem}
-.samples figure{max-width:100%}
-.samples img,.samples .blank{height:150px;border-radius:6px;object-fit:contain;object-position:left;
-  image-rendering:auto;display:block} .samples figcaption{max-width:270px}
-.blank{display:grid;place-items:center;border:1px dashed var(--rule);color:var(--soft);padding:0 1rem;
-  margin:0} .clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,500px),1fr))}
-.clips img{border-radius:6px;display:block;width:100%}
+.samples{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(160px,1fr));
+  margin:.6rem 0 1.4rem}
+.samples img,.blank{width:100%;height:150px;object-fit:contain;object-position:left bottom;display:block}
+.blank{display:grid;place-items:center;border:1px dashed var(--rule);color:var(--soft);
+  padding:0 1rem;margin:0}
+.strips{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,480px),1fr))}
+.strips img{display:block;height:auto;max-height:100px;border-radius:4px}
+figcaption code,.grid code,.steps code{max-width:100%;display:inline-block;white-space:nowrap;overflow:hidden;
+  text-overflow:ellipsis;vertical-align:bottom}
 .grid img,.lights img{image-rendering:pixelated;width:136px;border-radius:4px;display:block}
 .grid.large img{width:320px}
 .grid th{color:var(--soft);font-size:.87rem;vertical-align:middle;padding-left:0}
@@ -110,17 +113,18 @@ def _head(results: Sequence[Result], facts: Mapping[str, float]) -> str:
         (f"{sum(b.written for r in results for b in r.books):,}", "samples written to shards"),
     ]
     shown = "".join(f"<div><b>{escape(value)}</b><span>{name}</span></div>" for value, name in tiles)
-    names = ("Data", "Files", "Samples", "Kept out", "Training loss", "Held-out metric", "Model", "Chance")
+    names = ("Data", "Files", "Samples", "Kept out", "Training loss", "Held-out metric", "Score", "Chance")
     head = "".join(f"<th>{name}</th>" for name in (*names, "Verdict", "Seconds"))
     rows = ""
     for result in results:
         title, *cells, seconds = result.row()
         link = f'<a href="#{_anchor(result)}">{escape(title)}</a>'
-        middle = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        rows += f"<tr><td>{link}</td>{middle}<td>{_verdict(result)}</td><td>{escape(seconds)}</td></tr>"
+        middle = "".join(f"<td>{escape(cell.replace('->', '→'))}</td>" for cell in cells)
+        end = f"<td>{_verdict(result, short=True)}</td><td>{escape(seconds)}</td>"
+        rows += f"<tr><td>{link}</td>{middle}{end}</tr>"
     return (
-        "<header><h1>The whole path, on five kinds of data</h1><p class=lead>Raw files were read, checked and "
-        "written to shards; a small model was trained on the shards of each kind; the model then predicted "
+        "<header><h1>The whole path, on five kinds of data</h1><p class=lead>Raw files were read, checked "
+        "and written to shards; a small model was trained on the shards of each kind; the model predicted "
         "samples it had not seen. Everything below was measured in this run.</p>"
         f'<div class=tiles>{shown}</div><div class=wide><table class="summary"><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div><p class=note>Kept out: quarantined, duplicate or filtered. "
@@ -133,10 +137,9 @@ def _anchor(result: Result) -> str:
     return escape(result.study.modality)
 
 
-def _verdict(result: Result) -> str:
-    if result.learned:
-        return '<span class="verdict good">✓ better than chance</span>'
-    return '<span class="verdict bad">✗ not better than chance</span>'
+def _verdict(result: Result, *, short: bool = False) -> str:
+    kind, mark, word = ("good", "✓", "better") if result.learned else ("bad", "✗", "not better")
+    return f'<span class="verdict {kind}">{mark} {word}{"" if short else " than chance"}</span>'
 
 
 def _study(result: Result) -> str:
@@ -167,19 +170,15 @@ def _steps(result: Result) -> str:
     cells = ""
     for name, seconds in result.seconds.items():
         place = places.get(name, "")
-        cells += (
-            f"<div><b>{escape(name)}</b> {escape(PARTS.get(name, ''))}, {seconds:.0f} s{_code(place)}</div>"
-        )
+        what = f"<b>{escape(name)}</b> {escape(PARTS.get(name, ''))}, {seconds:.0f} s"
+        cells += f"<div>{what}{_code(place, 36)}</div>"
     return f"<div class=steps>{cells}</div>"
 
 
-def _code(text: str) -> str:
-    return f'<code title="{escape(text)}">{escape(_short(text))}</code>'
-
-
-def _short(text: str) -> str:
-    """The end of a long name: that is where names differ."""
-    return text if len(text) <= LONGEST else "…" + text[1 - LONGEST :]
+def _code(text: str, most: int = LONGEST) -> str:
+    """A name as code; of one longer than `most` the end, where names differ, and the whole as a tooltip."""
+    short = text if len(text) <= most else "…" + text[1 - most :]
+    return f'<code title="{escape(text)}">{escape(short)}</code>'
 
 
 def _books(result: Result) -> str:
@@ -192,14 +191,14 @@ def _books(result: Result) -> str:
         cells = "".join(f"<td class=n>{number:,}</td>" for number in numbers)
         closed = "✓" if books.closed else "✗ the books do not close"
         held = ", ".join(f"{name} {count:,}" for name, count in sorted(splits.items()))
-        size = f"{len(dataset.manifest.shards)} shards, {dataset.manifest.size / 2**20:.1f} MiB"
-        stages = ", ".join(f"{stage.kind} {stage.how or ''}".strip() for stage in job.stages) or "as they are"
+        size = f"{len(dataset.manifest.shards)}: {dataset.manifest.size / 2**20:.1f} MiB"
+        stages = ", ".join(f"{stage.kind} {getattr(stage, 'how', '')}".strip() for stage in job.stages)
         rows += (
-            f"<tr><td>{_code(_origin(job))}</td><td>{escape(stages)}</td>{cells}<td>{closed}</td>"
+            f"<tr><td>{_code(_origin(job))}</td><td>{escape(stages) or 'none'}</td>{cells}<td>{closed}</td>"
             f"<td>{escape(held)}</td><td>{size}</td></tr>"
         )
     names = "<th>Source<th>Stages<th class=n>Inputs<th class=n>= written<th class=n>+ quarantined"
-    names += "<th class=n>+ duplicates<th class=n>+ filtered<th>Closed<th>Splits<th>Stored"
+    names += "<th class=n>+ duplicates<th class=n>+ filtered<th>Closed<th>Splits<th>Shards"
     return f"<div class=wide><table><thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table></div>"
 
 
@@ -230,18 +229,24 @@ def _left_out(result: Result) -> str:
 
 def _samples(job: IngestJob, dataset: Dataset) -> str:
     rows = list(dataset)
+    shape, most = ("strips", LONGEST) if job.modality in ("video", "lighting") else ("samples", 19)
     cards = ""
     for place in pictures.evenly(len(rows), SAMPLES):
         shard, row = rows[place]
-        told = [f"{name} {row.meta[name]}" for name in TOLD if row.meta.get(name) is not None][:4]
+        told = [f"{name} {_brief(row.meta[name])}" for name in TOLD if row.meta.get(name) is not None][:4]
         label = "" if row.label is None else f"<br>label <b>{escape(row.label)}</b>"
         image = pictures.preview(dataset, shard, row)
         shown = f'<img src="{image}" alt="">' if image else "<p class=blank>too large to show whole</p>"
         cards += (
-            f"<figure>{shown}<figcaption>{_code(row.key)}{label}<br>"
+            f"<figure>{shown}<figcaption>{_code(row.key, most)}{label}<br>"
             f"<small>{escape(', '.join(told))}, split {escape(shard.split)}</small></figcaption></figure>"
         )
-    return f"<p>From {_code(_origin(job))}: {len(rows):,} samples.</p><div class=samples>{cards}</div>"
+    count = f"{len(rows):,} sample{'' if len(rows) == 1 else 's'}"
+    return f"<p>From {_code(_origin(job))}: {count}.</p><div class={shape}>{cards}</div>"
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _curves(result: Result) -> str:
@@ -288,7 +293,7 @@ def _grid(
     for name, uris in rows.items():
         pixels = "".join(f'<td><img src="{uri}" alt=""></td>' for uri in uris)
         cells += f"<tr><th>{escape(name)}</th>{pixels}</tr>"
-    top = "".join(f"<td>{_code(head)}</td>" for head in heads)
+    top = "".join(f"<td>{_code(head, 36 if size else 15)}</td>" for head in heads)
     end = "".join(f"<td>{escape(foot)}</td>" for foot in feet)
     return (
         f'<div class=wide><table class="grid {size}"><tr><th></th>{top}</tr>{cells}<tr><th></th>{end}</tr>'
@@ -319,25 +324,21 @@ def _clips(result: Result, shown: list[Answer]) -> str:
     cards = ""
     for answer in shown:
         chances = answer.output["probabilities"]
-        said, true = int(np.argmax(chances)), answer.row.label
+        said, true = int(np.argmax(chances)), answer.row.label or "without a label"
         right = classes[said] == true
         mark = '<b class="good">✓</b>' if right else '<b class="bad">✗</b>'
-        truth = "" if right else f", is <b>{escape(str(true))}</b>"
+        truth = "" if right else f", is <b>{escape(true)}</b>"
         strip = pictures.preview(result.datasets[-1], answer.shard, answer.row)
         cards += (
             f'<figure><img src="{strip}" alt=""><figcaption>{mark} says <b>{escape(classes[said])}</b> '
             f"with {chances[said]:.0%}{truth}<br>{_code(answer.row.key)}</figcaption></figure>"
         )
-    labels = {row.key: row.label for _, row in result.datasets[-1]}
-    table = result.predictions.select(["key", "probabilities"]).to_pylist()
-    pairs = np.array(
-        [
-            (classes.index(labels[row["key"]]), int(np.argmax(row["probabilities"])))
-            for row in table
-            if row["probabilities"] is not None and labels.get(row["key"]) is not None
-        ]
-    ).reshape(-1, 2)
-    return f"<div class=clips>{cards}</div>{pictures.confusion(pairs, classes, 'clips')}"
+    numbers = result.datasets[-1].class_numbers
+    truths = {row.key: numbers[row.label] for _, row in result.datasets[-1] if row.label is not None}
+    said_all = result.predictions.select(["key", "probabilities"]).to_pylist()
+    judged = [row for row in said_all if row["probabilities"] is not None and row["key"] in truths]
+    pairs = [(truths[row["key"]], int(np.argmax(row["probabilities"]))) for row in judged]
+    return f"<div class=strips>{cards}</div>{pictures.confusion(np.array(pairs), classes, 'clips')}"
 
 
 def _materials(result: Result, shown: list[Answer]) -> str:
@@ -376,7 +377,7 @@ def _lights(result: Result, shown: list[Answer]) -> str:
     for answer in shown:
         true, said = answer.inputs["light"], np.asarray(answer.output["value"], float)
         angles = pictures.angles_deg(true, said)
-        frames = np.rint(answer.inputs["video"].transpose(1, 2, 3, 0).clip(0, 1) * 255).astype(np.uint8)
+        frames = pictures.eight_bit(answer.inputs["video"].transpose(1, 2, 3, 0))
         cells = "".join(
             f'<td><img src="{pictures.uri(frame)}" alt="">{pictures.light_disc(t, s)}{angle:.0f}°</td>'
             for frame, t, s, angle in zip(frames, true, said, angles, strict=True)
@@ -388,6 +389,6 @@ def _lights(result: Result, shown: list[Answer]) -> str:
         )
     legend = (
         '<p class=legend><span><i class="true"></i>true light</span><span><i class="said"></i>predicted'
-        "</span><span>x to the right, y up; the rim is the horizon, dashed is from behind the object</span></p>"
+        "</span><span>x to the right, y up; the rim is the horizon; dashed: from behind</span></p>"
     )
     return f"{legend}<div class=cards>{cards}</div>"
