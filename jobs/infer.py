@@ -31,7 +31,9 @@ def infer_dataset(job: InferJob) -> Any:
     from pipelines.shards.storage import open_storage
 
     dataset = Dataset.open(job.dataset)
-    last = checkpoint.newest(open_storage(job.checkpoint), optimizer=False)
+    run = open_storage(job.checkpoint)
+    url = run.url  # absolute: a worker's current folder is not the user's
+    last = checkpoint.newest(run, optimizer=False)
     if last is None:
         raise FileNotFoundError(f"no checkpoint at {job.checkpoint}: run a train job with this output first")
     if last.facts["spec"]["modality"] != dataset.manifest.modality:
@@ -39,7 +41,7 @@ def infer_dataset(job: InferJob) -> Any:
             f"{job.checkpoint} was trained on {last.facts['spec']['modality']} data, "
             f"{job.dataset} holds {dataset.manifest.modality} data"
         )
-    url, step = job.checkpoint, last.step
+    step = last.step
     progress = Progress("infer")
     from pipelines.graphs.predict import predict
 

@@ -36,6 +36,8 @@ def train_model(job: TrainJob) -> dict[str, Any]:
 
     storage = open_storage(job.output)
     dataset = Dataset.open(job.dataset)
+    # A worker's current folder is not the user's.
+    job = job.model_copy(update={"output": storage.url, "dataset": dataset.storage.url})
     done = checkpoint.newest(storage, optimizer=False)
     if done and done.facts["job_digest"] != job.digest():
         changed = _changed(done.facts["job"], job.resolved())

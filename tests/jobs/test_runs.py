@@ -64,6 +64,17 @@ def test_a_run_that_was_cut_off_ends_like_one_that_was_not(
     assert all(bool((ends[1].model[k] == v).all()) for k, v in ends[0].model.items())
 
 
+def test_relative_places_are_in_the_current_folder(
+    run: Callable[..., TrainJob], images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train.train_model(run(steps=1, output="here/run"))
+    assert Path("here/run/log.jsonl").is_file()
+    job = InferJob(kind="infer", dataset=images, checkpoint="here/run", output="here/predictions")
+    infer.infer_dataset(job)
+    assert list(Path("here/predictions/parts").glob("*.parquet"))
+
+
 def test_a_damaged_checkpoint_is_passed_over_and_said_so(
     run: Callable[..., TrainJob], caplog: pytest.LogCaptureFixture
 ) -> None:
