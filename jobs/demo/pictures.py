@@ -63,7 +63,8 @@ def answers(result: Result, field: str, most: int) -> list[Answer]:
     table = result.predictions
     if field not in table.column_names:
         return []
-    places = {key: i for i, key in enumerate(table["key"].to_pylist()) if table[field][i].is_valid}
+    there = table[field].is_valid().to_pylist()
+    places = {key: i for i, key in enumerate(table["key"].to_pylist()) if there[i]}
     dataset, split = result.datasets[-1], result.study.infer.split
     found = [(s, row) for s, row in dataset if row.key in places and split in (None, s.split)]
     shown = []

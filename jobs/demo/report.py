@@ -281,7 +281,8 @@ def _predictions(result: Result) -> str:
     failed = f"<p class=note>{lost} of {table.num_rows} samples could not be predicted.</p>" if lost else ""
     if not shown:
         return failed or "<p class=note>There are no predictions.</p>"
-    told = f"{table.num_rows} predictions; the samples shown are evenly spaced, not picked."
+    count = f"{table.num_rows} prediction{'' if table.num_rows == 1 else 's'}"
+    told = f"{count}; the samples shown are evenly spaced, not picked."
     return f"<p class=note>{told}</p>{view(result, shown)}{failed}"
 
 
