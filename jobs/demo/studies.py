@@ -257,11 +257,15 @@ def _films(source: Path, data: Path | None) -> Path:
         films = {name: shipped / f"{name}.mp4" for name in FILMS}
     else:
         films = {path.stem: path for path in sorted((data / "video").iterdir())}
-    table = source / "films.csv"
+    folder = source / "films"
+    folder.mkdir(exist_ok=True)
+    table = folder / "films.csv"
     with table.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["uri", "label"])
-        rows.writerows([str(path.resolve()), name] for name, path in films.items())
+        for name, path in films.items():
+            shutil.copyfile(path, folder / path.name)  # names in a dataset are relative to its table
+            rows.writerow([path.name, name])
     return table
 
 

@@ -41,15 +41,15 @@ def shown_at(times: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArra
 
 
 def resize(
-    arrays: Arrays, *, short: int | None = None, height: int | None = None, width: int | None = None
+    arrays: Arrays, *, shorter: int | None = None, height: int | None = None, width: int | None = None
 ) -> Arrays:
-    """Every frame to `height` x `width`, or to a shorter side of `short` with the proportions kept."""
+    """Every frame to `height` x `width`, or to a shorter side of `shorter` with the proportions kept."""
     h, w = arrays["frames"].shape[1:3]
-    if short is not None and height is None and width is None:
-        height, width = scaled(h, w, short / min(h, w))
-    elif short is not None or height is None or width is None:
+    if shorter is not None and height is None and width is None:
+        height, width = scaled(h, w, shorter / min(h, w))
+    elif shorter is not None or height is None or width is None:
         raise ValueError(
-            f"give short, or height and width; got short={short}, height={height}, width={width}"
+            f"give shorter, or height and width; got shorter={shorter}, height={height}, width={width}"
         )
     if min(height, width) < 1:
         raise ValueError(f"sides must be at least 1 pixel, got {height}x{width}")

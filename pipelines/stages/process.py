@@ -1,5 +1,6 @@
 """What happens to one raw object between its source and its shard: probe, filter, cut, transform."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -167,7 +168,14 @@ def check_stages(stages: Sequence[Stage], modality: Modality) -> None:
     for stage in stages:
         if stage["kind"] != "filter":
             known = modality.cuts if stage["kind"] == "cut" else modality.transforms
-            _named(stage["kind"], stage["how"], known, modality)
+            found = _named(stage["kind"], stage["how"], known, modality)
+            taken = inspect.signature(found.plan if stage["kind"] == "cut" else found).parameters.values()
+            options = sorted(p.name for p in taken if p.kind is p.KEYWORD_ONLY)
+            for option in stage.get("options", {}):
+                if option not in options:
+                    raise LookupError(
+                        f"{stage['kind']} {stage['how']} has no option {option!r}; it has {options}"
+                    )
 
 
 def _reads_quality(stages: Sequence[Stage]) -> bool:

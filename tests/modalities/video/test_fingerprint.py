@@ -17,7 +17,7 @@ NAMES = ("blocks.mp4", "demo.mp4", "dog.mp4", "juggle.mp4", "pancake.mkv", "test
 @pytest.fixture(scope="module")
 def real(shared_data: Path) -> dict[str, Arrays]:
     paths = [shared_data / "video" / name for name in NAMES]
-    return {p.name: resize(sample({p.suffix[1:]: p.read_bytes()}), short=180) for p in paths}
+    return {p.name: resize(sample({p.suffix[1:]: p.read_bytes()}), shorter=180) for p in paths}
 
 
 def apart(a: int, b: int) -> int:
@@ -30,7 +30,7 @@ def test_codec_size_and_frame_rate_leave_it_near(name: str, real: dict[str, Arra
     whole = frames(original, num=32)
     variants = {
         "codec": decode(encode(transcode(whole, crf=35))),
-        "size": resize(whole, short=72),
+        "size": resize(whole, shorter=72),
         "proportions": resize(whole, height=120, width=120),
         "rate": frames(whole, num=24),
         "light": {**whole, "frames": np.clip(whole["frames"] * 0.9 + 8, 0, 255).astype(np.uint8)},

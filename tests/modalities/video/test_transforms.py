@@ -36,7 +36,7 @@ def test_sampling_by_number_is_even(video: Arrays) -> None:
 
 
 def test_resizing_keeps_proportions_times_and_the_mean(video: Arrays) -> None:
-    small = resize(video, short=48)
+    small = resize(video, shorter=48)
     assert small["frames"].shape == (13, 48, 64, 3)
     np.testing.assert_array_equal(small["times"], video["times"])
     boxes = video["frames"].reshape(13, 48, 2, 64, 2, 3).mean(axis=(2, 4))
@@ -72,7 +72,7 @@ def test_odd_sides_grow_by_a_pixel_when_colour_is_halved(video: Arrays) -> None:
         (lambda v: frames(v, every_s=0), "every_s must be above 0, got 0"),
         (lambda v: frames(v, num=0), "num must be at least 1, got 0"),
         (lambda v: resize(v), "give short, or height and width"),
-        (lambda v: resize(v, short=3, height=4), "got short=3, height=4"),
+        (lambda v: resize(v, shorter=3, height=4), "got shorter=3, height=4"),
         (lambda v: resize(v, height=0, width=4), "at least 1 pixel, got 0x4"),
         (lambda v: resize(v, height=60000, width=60000), "too-large"),
         (lambda v: transcode(v, codec="hevc"), "codec must be one of .* got 'hevc'"),
