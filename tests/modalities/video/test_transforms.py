@@ -71,7 +71,7 @@ def test_odd_sides_grow_by_a_pixel_when_colour_is_halved(video: Arrays) -> None:
         (lambda v: frames(v, every_s=1, num=2), "got every_s=1, num=2"),
         (lambda v: frames(v, every_s=0), "every_s must be above 0, got 0"),
         (lambda v: frames(v, num=0), "num must be at least 1, got 0"),
-        (lambda v: resize(v), "give short, or height and width"),
+        (lambda v: resize(v), "give shorter, or height and width"),
         (lambda v: resize(v, shorter=3, height=4), "got shorter=3, height=4"),
         (lambda v: resize(v, height=0, width=4), "at least 1 pixel, got 0x4"),
         (lambda v: resize(v, height=60000, width=60000), "too-large"),
