@@ -38,6 +38,7 @@ MAP_COLOURS = np.array(
     ],
     np.uint8,
 )  # fmt: skip
+NEUTRAL = 5  # the first colour that does not look like a material
 UNKNOWN_COLOUR = np.array([40, 40, 40], np.uint8)
 
 Pixels = NDArray[np.uint8]  # (h, w, 3)
@@ -191,13 +192,14 @@ def composites(shown: Sequence[Answer]) -> list[Pixels]:
     return [eight_bit((view - low) / np.maximum(high - low, 1e-9)) for view in views]
 
 
-def material_map(numbers: NDArray[np.int64]) -> Pixels:
-    """(h, w) class numbers -> colours; -1 is nearly black."""
-    return np.where(numbers[..., None] < 0, UNKNOWN_COLOUR, MAP_COLOURS[numbers % len(MAP_COLOURS)])
+def material_map(numbers: NDArray[np.int64], first: int = 0) -> Pixels:
+    """(h, w) class numbers -> colours, those of MAP_COLOURS from `first` on; -1 is nearly black."""
+    colours = MAP_COLOURS[(numbers + first) % len(MAP_COLOURS)]
+    return np.where(numbers[..., None] < 0, UNKNOWN_COLOUR, colours)
 
 
-def colour_of(number: int) -> str:
-    return "#" + bytes(MAP_COLOURS[number % len(MAP_COLOURS)]).hex()
+def colour_of(number: int, first: int = 0) -> str:
+    return "#" + bytes(MAP_COLOURS[(number + first) % len(MAP_COLOURS)]).hex()
 
 
 def angles_deg(true: NDArray[np.floating[Any]], said: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

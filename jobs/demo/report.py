@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jobs.config.schema import IngestJob
 from jobs.demo import pictures
@@ -54,7 +55,7 @@ thead th,.confusion th{color:var(--soft);font-size:.87rem}
 .wide>table:not(.grid) td,thead th{border-bottom:1px solid var(--rule)}
 td{font-variant-numeric:tabular-nums} td.n,th.n{text-align:right} .summary td,thead th{white-space:nowrap}
 .wide{font-size:.92rem;margin-bottom:.8rem}
-caption{text-align:left;color:var(--soft);font-size:.87rem;padding:.8rem .6rem .3rem}
+caption{text-align:left;white-space:nowrap;color:var(--soft);font-size:.87rem;padding:.8rem .6rem .3rem}
 .confusion td{min-width:4.5rem} .hit{background:rgb(42 120 214/calc(var(--a)*.55))}
 .miss{background:rgb(214 80 42/calc(var(--a)*.55))} figure{margin:0;min-width:0}
 figcaption{font-size:.87rem;margin-top:.35rem} img{max-width:100%}
@@ -343,34 +344,32 @@ def _clips(result: Result, shown: list[Answer]) -> str:
 
 
 def _materials(result: Result, shown: list[Answer]) -> str:
-    made = [np.asarray(answer.output["segmentation"], np.int64) for answer in shown]
-    true = [answer.inputs["segmentation"] for answer in shown]
+    judged = _pixels(pictures.answers(result, "segmentation", JUDGED))
+    count = int(judged.max(initial=-1)) + 1
+    known = result.study.ingests[-1].source.synth is not None and count <= len(NAMES)
+    names = list(NAMES) if known else [f"class {i}" for i in range(count)]
+    first = 0 if known else pictures.NEUTRAL
+    pixels = [_pixels([answer]) for answer in shown]
+    feet = [f"{(p[:, 0] == p[:, 1]).mean():.0%} right" if len(p) else "no truth" for p in pixels]
+    maps = [(a.inputs["segmentation"], np.asarray(a.output["segmentation"])) for a in shown]
     rows = {
         "colours": [pictures.uri(view) for view in pictures.composites(shown)],
-        "true materials": [pictures.uri(pictures.material_map(numbers)) for numbers in true],
-        "predicted": [pictures.uri(pictures.material_map(numbers)) for numbers in made],
+        "true materials": [pictures.uri(pictures.material_map(true, first)) for true, _ in maps],
+        "predicted": [pictures.uri(pictures.material_map(said, first)) for _, said in maps],
     }
-    feet = [
-        f"{(t == m)[t >= 0].mean():.0%} right" if (t >= 0).any() else ""
-        for t, m in zip(true, made, strict=True)
-    ]
-    every = pictures.answers(result, "segmentation", JUDGED)
-    pairs = np.concatenate(
-        [
-            np.stack([a.inputs["segmentation"], np.asarray(a.output["segmentation"])], -1).reshape(-1, 2)
-            for a in every
-        ]
-    )
-    pairs = pairs[pairs[:, 0] >= 0]
-    count = int(pairs.max(initial=-1)) + 1
-    known = result.study.ingests[-1].source.synth is not None and count <= len(NAMES)
-    names = list(NAMES[: max(count, len(NAMES))]) if known else [f"class {i}" for i in range(count)]
     legend = "".join(
-        f'<span><i style="background:{pictures.colour_of(i)}"></i>{escape(name)}</span>'
+        f'<span><i style="background:{pictures.colour_of(i, first)}"></i>{escape(name)}</span>'
         for i, name in enumerate(names)
     )
     grid = _grid([answer.row.key for answer in shown], rows, feet)
-    return f"<p class=legend>{legend}</p>{grid}{pictures.confusion(pairs, names, 'pixels')}"
+    return f"<p class=legend>{legend}</p>{grid}{pictures.confusion(judged, names, 'pixels')}"
+
+
+def _pixels(shown: list[Answer]) -> NDArray[np.int64]:
+    """(n, 2) true and predicted class of every pixel whose truth is known."""
+    pairs = [np.stack([a.inputs["segmentation"], a.output["segmentation"]], -1) for a in shown]
+    joined = np.concatenate([pair.reshape(-1, 2) for pair in pairs])
+    return np.asarray(joined[joined[:, 0] >= 0], np.int64)
 
 
 def _lights(result: Result, shown: list[Answer]) -> str:

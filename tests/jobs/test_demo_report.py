@@ -338,6 +338,8 @@ def test_maps_have_the_colours_of_the_legend_and_the_share_that_is_right(page: s
         pictures.colour_of(0), pictures.colour_of(4), pictures.colour_of(1),
     ]  # fmt: skip
     assert tuple(colours[0, 0]) == tuple(pictures.UNKNOWN_COLOUR)
+    shifted = pictures.material_map(numbers, pictures.NEUTRAL)
+    assert "#" + bytes(shifted[0, 1]).hex() == pictures.colour_of(0, pictures.NEUTRAL)
     part = section(page, "hyperspectral")
     assert part.count("<td>50% right</td>") == 3
     assert re.findall(r"</i>(\w+)</span>", part) == ["water", "soil", "vegetation", "concrete", "snow"]
