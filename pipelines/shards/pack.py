@@ -21,7 +21,8 @@ from pipelines.shards.plan import Plan
 from pipelines.shards.storage import Storage
 from pipelines.shards.tar import TarWriter
 from pipelines.sources import Entry, open_entry
-from pipelines.stages.process import Filtered, build, content_digest
+from pipelines.stages.process import Filtered, content_digest
+from pipelines.stages.sandbox import SandboxError, build
 
 DROPPED = pa.schema(
     [
@@ -124,6 +125,8 @@ def _write_tar(
             except BadSample as bad:
                 dropped.append(_drop(row, "quarantined", bad.reason, bad.detail))
                 continue
+            except SandboxError:  # no sample's fault
+                raise
             except Exception:  # whatever one sample does, its neighbours are kept
                 dropped.append(_drop(row, "quarantined", "crashed", traceback.format_exc(limit=-3)))
                 continue

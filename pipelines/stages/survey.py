@@ -1,13 +1,14 @@
 """Look at listed objects one by one and say what each will become. Whatever one does costs only itself."""
 
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from modalities.base import BadSample, Modality
 from pipelines.jsontext import dumps
 from pipelines.sources import Entry, open_entry
-from pipelines.stages.process import Filtered, Stage, content_digest, examine
+from pipelines.stages.process import Filtered, Sample, Stage, content_digest, examine
+from pipelines.stages.sandbox import Sandbox, SandboxError, enabled, of_this_thread
 
 HEAD_BYTES = 4096  # kept of what is quarantined
 
@@ -19,13 +20,25 @@ def survey_entries(
     *,
     decode: bool = True,
     anonymous: bool = False,
+    sandbox: bool | Sandbox = True,
 ) -> list[dict[str, Any]]:
-    """Rows as in pipelines.shards.plan.SURVEY, at least one an entry."""
-    return [row for entry in entries for row in _survey(entry, modality, stages, decode, anonymous)]
+    """Rows as in pipelines.shards.plan.SURVEY, at least one an entry.
+
+    `sandbox`: decode in a process apart, that of this thread or the one given, so that no sample can take
+    this process with it. False, or RAYLOOM_SANDBOX=0, decodes here. SandboxError: it does not start.
+    """
+    apart = of_this_thread() if sandbox is True and enabled() else sandbox
+    look = apart.examine if isinstance(apart, Sandbox) else examine
+    return [row for entry in entries for row in _survey(entry, modality, stages, decode, anonymous, look)]
 
 
 def _survey(
-    entry: Entry, modality: Modality, stages: Sequence[Stage], decode: bool, anonymous: bool
+    entry: Entry,
+    modality: Modality,
+    stages: Sequence[Stage],
+    decode: bool,
+    anonymous: bool,
+    look: Callable[..., Iterable[Sample | Filtered]],
 ) -> list[dict[str, Any]]:
     common: dict[str, Any] = {
         "name": entry.name, "entry": entry.to_json(), "group": entry.group, "suffix": "", "num_bytes": 0
@@ -40,7 +53,7 @@ def _survey(
         if caption is None and "txt" in sidecars:
             caption = _text(sidecars["txt"], "txt")
         rows = []
-        for found in examine(raw, sidecars, modality, stages, label=label, decode=decode):
+        for found in look(raw, sidecars, modality, stages, label=label, decode=decode):
             if isinstance(found, Filtered):
                 rows.append(
                     {
@@ -63,6 +76,8 @@ def _survey(
         return rows
     except BadSample as bad:
         return [{**common, "status": "quarantined", "reason": bad.reason, "detail": bad.detail}]
+    except SandboxError:
+        raise
     except Exception:  # a defect of ours or of a decoder must not cost the job
         detail = traceback.format_exc(limit=-3)
         return [{**common, "status": "quarantined", "reason": "crashed", "detail": detail}]

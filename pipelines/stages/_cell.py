@@ -1,0 +1,116 @@
+"""The inside of the sandbox: confine this process, then examine and build what the worker sends."""
+
+import os
+import shutil
+import socket
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.stages import _confine
+
+if TYPE_CHECKING:
+    from modalities.base import Modality, Raw
+    from pipelines.stages.process import Filtered, Sample
+
+
+def main(socket_fd: int, parent: int, memory_bytes: int, module: str, modality: str) -> None:
+    """Serve until the worker hangs up. Noise on standard output and error is harmless: they are not the line.
+
+    `module`: where MODALITY is taken from instead of the modalities on disk; "" for those. `modality` is
+    imported before the first sample comes, so that its time is not the sample's.
+    """
+    missing = _confine.confine(memory_bytes)
+    _confine.die_with(parent)
+    import faulthandler
+
+    faulthandler.enable()  # a crash in native code leaves the Python lines that led there on stderr
+    from pipelines.stages._frames import frame, read_frame
+
+    _modality(modality, module)
+    with socket.socket(fileno=socket_fd) as link, link.makefile("rb", buffering=2**18) as incoming:
+
+        def receive(size: int) -> bytes:
+            data: bytes = incoming.read(size)
+            if len(data) < size:
+                os._exit(0)  # the worker is gone or has closed us
+            return data
+
+        link.sendall(frame({"missing": missing})[0])
+        while True:
+            request, blobs = read_frame(receive, bounded=False)
+            for part in frame(*_answer(request, blobs, memory_bytes, module)):
+                link.sendall(part)
+
+
+def _answer(
+    request: dict[str, Any], blobs: list[bytes], memory_bytes: int, module: str
+) -> tuple[dict[str, Any], list[bytes]]:
+    """What became of one request, whatever it raised."""
+    from modalities.base import BadSample
+    from pipelines.stages._answer import told
+
+    number = {"number": request["number"]}
+    os.ftruncate(2, 0)
+    scratch = os.environ["TMPDIR"]  # of this sample alone
+    try:
+        os.mkdir(scratch, 0o700)
+        found = _work(request, blobs, memory_bytes, module)
+        files = [content for sample in found for content in getattr(sample, "files", {}).values()]
+        return {**number, "found": told(found)}, files
+    except BadSample as bad:
+        return {**number, "bad": [str(bad.reason), str(bad.detail)]}, []
+    except MemoryError:
+        return {**number, "bad": ["out-of-memory", traceback.format_exc(limit=-3)]}, []
+    except BaseException:  # also SystemExit, and the panics of Rust
+        return {**number, "bad": ["crashed", traceback.format_exc(limit=-3)]}, []
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _work(
+    request: Mapping[str, Any], blobs: list[bytes], memory_bytes: int, module: str
+) -> "list[Sample | Filtered]":
+    from pipelines.stages.process import build, examine
+
+    content = iter(blobs)
+    raw, mapped_bytes = _raw(request, content)
+    sidecars = {ext: next(content) for ext in request["sidecars"]}
+    _confine.limit_address_space(memory_bytes + mapped_bytes)
+    modality, given = _modality(request["modality"], module), request["given"]
+    if request["do"] == "examine":
+        return list(examine(raw, sidecars, modality, request["stages"], **given))
+    return [build(raw, sidecars, modality, request["stages"], **given)]
+
+
+def _raw(request: Mapping[str, Any], content: Any) -> "tuple[Raw, int]":
+    """The object, and the bytes of those parts that are paths, which readers may map into memory."""
+    from modalities.base import Raw
+
+    paths = request["paths"]
+    mapped_bytes = sum(os.path.getsize(path) for path in paths.values())
+
+    def part(name: str) -> bytes | Path:
+        data: bytes = next(content)
+        return Path(paths[name]) if name in paths else data
+
+    whole = part("")
+    companions = {name: part(f"beside/{name}") for name in request["companions"]}
+    return Raw(name=request["name"], content=whole, companions=companions), mapped_bytes
+
+
+def _modality(name: str, module: str) -> "Modality":
+    from importlib import import_module
+
+    import modalities
+
+    if not module:
+        return modalities.get(name)
+    modality: Modality = import_module(module).MODALITY
+    return modality
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5])

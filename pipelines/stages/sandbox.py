@@ -1,0 +1,327 @@
+"""Foreign bytes meet native decoders in a process of their own: what one sample does there costs only itself.
+
+One child a worker thread, kept over samples, started again after a death. The worker opens sources and keeps
+credentials; the child gets bytes (or a local path) and answers with JSON and files, which are checked here.
+RAYLOOM_SANDBOX=0 decodes in the worker instead; the bytes of a dataset do not depend on it.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import modalities
+from modalities.base import BadSample, Files, Meta, Modality, Raw
+from pipelines.stages import process
+from pipelines.stages._answer import checked_answer, checked_refusal, cleaned
+from pipelines.stages._frames import Garbled, frame, read_frame
+from pipelines.stages.process import Filtered, Sample, Stage
+
+SWITCH = "RAYLOOM_SANDBOX"
+TIMEOUT_S = 120.0
+MEMORY_BYTES = 4 * 2**30
+START_S = 300.0  # until the child is up; a crowded machine may need long to import
+KEPT_VARIABLES = (
+    "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "PYTHONHOME", "GDAL_DATA", "PROJ_DATA",
+    "PROJ_LIB",
+)  # fmt: skip
+THREADS = {  # one decoder thread, few arenas: both reserve address space by the number of cores
+    name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX")
+}
+DETAIL_CHARS = 4000
+CELL = "pipelines.stages._cell"
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+log = logging.getLogger("rayloom")
+
+
+class SandboxError(RuntimeError):
+    """The sandbox itself does not work; no sample is to blame."""
+
+
+class _Died(Exception):
+    """The child ended in the middle of a sample, or ran out of memory: (reason, detail)."""
+
+
+class Sandbox:
+    """A child process that examines and builds samples. To be used from the thread that made it.
+
+    timeout_s: wall clock of one sample. memory_bytes: what the child may allocate, all in all. module: a
+    dotted module whose MODALITY the child takes instead of those on disk.
+    """
+
+    def __init__(
+        self, *, timeout_s: float = TIMEOUT_S, memory_bytes: int = MEMORY_BYTES, module: str | None = None
+    ) -> None:
+        self.timeout_s, self.memory_bytes, self.module = timeout_s, memory_bytes, module
+        self.starts = 0
+        self._number = 0
+        self._known: Modality | None = None  # found on disk
+        self._served = 0  # samples this child has answered for
+        self._child: subprocess.Popen[bytes] | None = None
+        self._link: socket.socket
+        self._noise: BinaryIO
+        self._folder = ""
+        self._owner = os.getpid()
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def examine(
+        self,
+        raw: Raw,
+        sidecars: Files,
+        modality: Modality,
+        stages: Sequence[Stage],
+        *,
+        label: str | None = None,
+        caption: str | None = None,
+        decode: bool = True,
+    ) -> list[Sample | Filtered]:
+        """As process.examine. BadSample also for "crashed", "timeout" and "out-of-memory"."""
+        given = {"label": label, "caption": caption, "decode": decode}
+        return self._ask("examine", raw, sidecars, modality, stages, given)
+
+    def build(
+        self,
+        raw: Raw,
+        sidecars: Files,
+        modality: Modality,
+        stages: Sequence[Stage],
+        *,
+        meta: Meta,
+        spec: Meta | None,
+        label: str | None,
+        suffix: str = "",
+    ) -> Sample | Filtered:
+        """As process.build. BadSample also for "crashed", "timeout" and "out-of-memory"."""
+        given = {"meta": meta, "spec": spec, "label": label, "suffix": suffix}
+        found = self._ask("build", raw, sidecars, modality, stages, given)
+        if len(found) != 1:
+            raise BadSample("crashed", f"want one sample from the decoder process, got {len(found)}")
+        return found[0]
+
+    def close(self) -> None:
+        """End the child and whatever it left behind."""
+        child, self._child = self._child, None
+        if child is None or os.getpid() != self._owner:
+            return
+        self._link.close()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        self._noise.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _ask(
+        self,
+        do: str,
+        raw: Raw,
+        sidecars: Files,
+        modality: Modality,
+        stages: Sequence[Stage],
+        given: Mapping[str, Any],
+    ) -> list[Sample | Filtered]:
+        if self.module is None and modality is not self._known:
+            if modalities.get(modality.name) is not modality:
+                raise ValueError(
+                    f"the sandbox takes modalities on disk or Sandbox(module=...), got {modality}"
+                )
+            self._known = modality
+        parts = {"": raw.content, **{f"beside/{name}": data for name, data in raw.companions.items()}}
+        request = {
+            "do": do, "modality": modality.name, "stages": list(stages), "given": given, "name": raw.name,
+            "companions": list(raw.companions), "sidecars": list(sidecars),
+            "paths": {name: str(data.resolve()) for name, data in parts.items() if isinstance(data, Path)},
+        }  # fmt: skip
+        blobs = [b"" if isinstance(data, Path) else data for data in parts.values()] + [*sidecars.values()]
+        for last in (False, True):
+            used = self._ready(modality.name)
+            try:
+                return self._exchange(request, blobs)
+            except _Died as death:
+                # A child that served others may have been hurt by them; a new one has only this sample.
+                if last or not used:
+                    raise BadSample(*death.args) from None
+        raise AssertionError("the loop above returns or raises")
+
+    def _exchange(self, request: Mapping[str, Any], blobs: Sequence[bytes]) -> list[Sample | Filtered]:
+        self._number += 1
+        deadline = time.monotonic() + self.timeout_s
+        try:
+            for part in frame({**request, "number": self._number}, blobs):
+                self._link.settimeout(max(deadline - time.monotonic(), 0.001))
+                self._link.sendall(part)
+            answer, files = read_frame(lambda size: self._receive(size, deadline))
+            if answer.get("number") != self._number:
+                raise Garbled("it is the answer to another request")
+            if "bad" not in answer:
+                self._served += 1
+                given = request["given"]
+                return checked_answer(answer.get("found"), files, given["label"], given.get("caption"))
+            bad = checked_refusal(answer["bad"])
+        except TimeoutError:
+            self.close()
+            raise BadSample(
+                "timeout", f"no result after {self.timeout_s:g} s; the decoder was stopped"
+            ) from None
+        except Garbled as e:
+            self.close()
+            raise BadSample("crashed", f"the decoder process gave a wrong answer: {e}") from None
+        except (ConnectionError, EOFError):
+            raise self._death() from None
+        except BaseException:  # an interrupt: what comes next would be the answer to this request
+            self.close()
+            raise
+        self._served += 1
+        if bad.reason == "out-of-memory":
+            self.close()  # it may still hold what this sample took
+            raise _Died(bad.reason, bad.detail)
+        raise bad
+
+    def _receive(self, size: int, deadline: float) -> bytes:
+        data = bytearray(size)
+        view, got = memoryview(data), 0
+        while got < size:
+            if (left := deadline - time.monotonic()) <= 0:
+                raise TimeoutError
+            self._link.settimeout(min(left, 1.0))  # a process it left behind may hold the line open
+            try:
+                count = self._link.recv_into(view[got:])
+            except TimeoutError:
+                if self._child is None or self._child.poll() is not None:
+                    raise EOFError from None
+                continue
+            if count == 0:
+                raise EOFError
+            got += count
+        return bytes(data)
+
+    def _ready(self, modality: str) -> bool:
+        """Have a child. True when it has answered for other samples before."""
+        if self._child is not None:
+            if self._child.poll() is None and not self._swollen():
+                return self._served > 0
+            self.close()
+        self._start(modality)
+        return False
+
+    def _swollen(self) -> bool:
+        """Half of the allowance is still taken after a sample: the next one would have too little."""
+        assert self._child is not None
+        try:
+            data_pages = int(Path(f"/proc/{self._child.pid}/statm").read_text().split()[5])
+        except (OSError, ValueError, IndexError):
+            return False
+        return data_pages * PAGE_BYTES > self.memory_bytes // 2
+
+    def _start(self, modality: str) -> None:
+        self._link, theirs = socket.socketpair()
+        self._noise = tempfile.TemporaryFile("a+b")  # noqa: SIM115  # closed with the child
+        self._folder = str(Path(tempfile.gettempdir(), f"rayloom-{os.getpid()}-{secrets.token_hex(8)}"))
+        numbers = (theirs.fileno(), os.getpid(), self.memory_bytes)
+        with theirs:
+            self._child = subprocess.Popen(
+                [sys.executable, "-P", "-m", CELL, *map(str, numbers), self.module or "", modality],
+                cwd="/", env=_environment(self._folder), pass_fds=[theirs.fileno()], start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=self._noise, stderr=self._noise,
+            )  # fmt: skip
+        self.starts += 1
+        self._served = 0
+        deadline = time.monotonic() + START_S
+        try:
+            hello, _ = read_frame(lambda size: self._receive(size, deadline))
+        except (ConnectionError, EOFError, TimeoutError, Garbled) as e:
+            detail = self._death().args[1]
+            raise SandboxError(
+                f"the decoder process does not start: {detail}; {SWITCH}=0 decodes without it"
+            ) from e
+        for what in hello.get("missing", ()):
+            if what not in _told:
+                _told.add(what)
+                log.warning("decoder process: %s", what)
+
+    def _death(self) -> _Died:
+        """Say how the child ended, and take it away."""
+        assert self._child is not None
+        try:
+            code = self._child.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            code = None
+        size = self._noise.seek(0, os.SEEK_END)
+        self._noise.seek(max(0, size - DETAIL_CHARS))
+        noise = cleaned(self._noise.read(DETAIL_CHARS).decode(errors="replace"))
+        self.close()
+        reason = "out-of-memory" if code == -signal.SIGKILL or "bad_alloc" in noise else "crashed"
+        if code is None:
+            how = "it closed the line"
+        elif code >= 0:
+            how = f"it ended with exit code {code}"
+        else:
+            how = f"it was ended by {signal.Signals(-code).name}"
+            how += ", most often the kernel's, for lack of memory" if code == -signal.SIGKILL else ""
+        return _Died(reason, f"{how}\n{noise}".strip())
+
+
+def _environment(folder: str) -> dict[str, str]:
+    """No credentials, no tokens, nothing of Ray's; our tree and the worker's packages importable."""
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    path = [str(Path(__file__).parents[2]), *(p for p in sys.path if p and Path(p).is_dir())]
+    return {
+        **THREADS,
+        **kept,
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
+        "TMPDIR": folder,
+        "HOME": folder,
+    }
+
+
+_told: set[str] = set()
+_mine = threading.local()
+
+
+def enabled() -> bool:
+    """False when RAYLOOM_SANDBOX=0 asks for decoding in the worker itself."""
+    return os.environ.get(SWITCH, "1") != "0"
+
+
+def of_this_thread() -> Sandbox:
+    """The sandbox of the calling thread, made on first use. The kernel ends its child with the thread."""
+    mine: Sandbox | None = getattr(_mine, "sandbox", None)
+    if mine is None or mine._owner != os.getpid():
+        mine = _mine.sandbox = Sandbox()
+    return mine
+
+
+def build(
+    raw: Raw,
+    sidecars: Files,
+    modality: Modality,
+    stages: Sequence[Stage],
+    *,
+    meta: Meta,
+    spec: Meta | None,
+    label: str | None,
+    suffix: str = "",
+) -> Sample | Filtered:
+    """As process.build, in the sandbox of this thread. What passes as it is needs no decoder and stays."""
+    decodes = any(stage["kind"] in ("cut", "transform") for stage in stages)
+    where = of_this_thread().build if decodes and enabled() else process.build
+    return where(raw, sidecars, modality, stages, meta=meta, spec=spec, label=label, suffix=suffix)
