@@ -66,6 +66,8 @@ figcaption{font-size:.87rem;margin-top:.35rem} img{max-width:100%}
   padding:0 1rem;margin:0}
 .strips{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,480px),1fr))}
 .strips img{display:block;height:auto;max-height:100px;border-radius:4px}
+td code{white-space:nowrap} .grid img{max-width:none}
+@media(max-width:600px){header,section{padding:1rem}}
 figcaption code,.grid code,.steps code{max-width:100%;display:inline-block;white-space:nowrap;overflow:hidden;
   text-overflow:ellipsis;vertical-align:bottom}
 .grid img,.lights img{image-rendering:pixelated;width:136px;border-radius:4px;display:block}
@@ -193,9 +195,10 @@ def _books(result: Result) -> str:
         closed = "✓" if books.closed else "✗ the books do not close"
         held = ", ".join(f"{name} {count:,}" for name, count in sorted(splits.items()))
         size = f"{len(dataset.manifest.shards)}: {dataset.manifest.size / 2**20:.1f} MiB"
-        stages = ", ".join(f"{stage.kind} {getattr(stage, 'how', '')}".strip() for stage in job.stages)
+        done = [f"{stage.kind} {getattr(stage, 'how', '')}".strip() for stage in job.stages]
+        stages = escape(", ".join(done)) or "none"
         rows += (
-            f"<tr><td>{_code(_origin(job))}</td><td>{escape(stages) or 'none'}</td>{cells}<td>{closed}</td>"
+            f"<tr><td>{_code(_origin(job), 32)}</td><td>{stages}</td>{cells}<td>{closed}</td>"
             f"<td>{escape(held)}</td><td>{size}</td></tr>"
         )
     names = "<th>Source<th>Stages<th class=n>Inputs<th class=n>= written<th class=n>+ quarantined"

@@ -284,6 +284,13 @@ def test_points_get_back_what_was_hidden_and_their_error(results: dict[str, Resu
         assert drawn[0][:, 220:].any()
         assert (true != seen).any()
         assert error == pytest.approx(0.25, abs=1e-5)
+        order = [2, 3, 4, 0, 1]
+        inputs = {**found.inputs, "features": found.inputs["features"][:, order]}
+        output = {"reconstruction": np.array(found.output["reconstruction"])[:, order].tolist()}
+        other = replace(found, inputs=inputs, output=output)
+        again = pictures.clouds(other, ("rgb", "height", "intensity"))
+        for view, same in zip((true, seen, made), again, strict=False):
+            np.testing.assert_array_equal(view, same)
 
 
 def test_a_view_has_north_up_east_right_and_near_points_on_top() -> None:
@@ -373,3 +380,10 @@ def test_failed_predictions_are_counted_and_break_nothing(
     none = pa.table({"key": [row["key"] for row in rows], "error": ["lost"] * 3})
     text = write_report(tmp_path / "r.html", [replace(result, predictions=none)], FACTS).read_text()
     assert "3 of 3 samples could not be predicted" in text
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "want"), [(0, 3, []), (1, 3, [0]), (3, 3, [0, 1, 2]), (9, 3, [0, 4, 8])]
+)
+def test_samples_are_chosen_evenly_from_first_to_last(count: int, most: int, want: list[int]) -> None:
+    assert pictures.evenly(count, most) == want
