@@ -5,14 +5,15 @@ import shutil
 import socket
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.stages import _confine
 
 if TYPE_CHECKING:
-    from modalities.base import Modality, Raw
+    from modalities.base import Files, Modality, Raw
     from pipelines.stages.process import Filtered, Sample
 
 
@@ -40,44 +41,46 @@ def main(socket_fd: int, parent: int, memory_bytes: int, module: str, modality: 
 
         link.sendall(frame({"missing": missing})[0])
         while True:
-            request, blobs = read_frame(receive, bounded=False)
-            for part in frame(*_answer(request, blobs, memory_bytes, module)):
-                link.sendall(part)
+            message, blobs = read_frame(receive, bounded=False)
+            contents = iter(blobs)
+            for number, request in enumerate(message["requests"], message["number"]):
+                answer, files = _answer(request, contents, memory_bytes, module)
+                for part in frame({**answer, "number": number}, files):
+                    link.sendall(part)
 
 
 def _answer(
-    request: dict[str, Any], blobs: list[bytes], memory_bytes: int, module: str
+    request: Mapping[str, Any], contents: Iterator[bytes], memory_bytes: int, module: str
 ) -> tuple[dict[str, Any], list[bytes]]:
     """What became of one request, whatever it raised."""
     from modalities.base import BadSample
     from pipelines.stages._answer import told
 
-    number = {"number": request["number"]}
-    os.ftruncate(2, 0)
+    raw = _raw(request, contents)
+    sidecars = {ext: next(contents) for ext in request["sidecars"]}
     scratch = os.environ["TMPDIR"]  # of this sample alone
     try:
+        os.ftruncate(2, 0)
         os.mkdir(scratch, 0o700)
-        found = _work(request, blobs, memory_bytes, module)
+        found = _work(raw, sidecars, request, memory_bytes, module)
         files = [content for sample in found for content in getattr(sample, "files", {}).values()]
-        return {**number, "found": told(found)}, files
+        return {"found": told(found)}, files
     except BadSample as bad:
-        return {**number, "bad": [str(bad.reason), str(bad.detail)]}, []
+        return {"bad": [str(bad.reason), str(bad.detail)]}, []
     except MemoryError:
-        return {**number, "bad": ["out-of-memory", traceback.format_exc(limit=-3)]}, []
+        return {"bad": ["out-of-memory", traceback.format_exc(limit=-3)]}, []
     except BaseException:  # also SystemExit, and the panics of Rust
-        return {**number, "bad": ["crashed", traceback.format_exc(limit=-3)]}, []
+        return {"bad": ["crashed", traceback.format_exc(limit=-3)]}, []
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _work(
-    request: Mapping[str, Any], blobs: list[bytes], memory_bytes: int, module: str
+    raw: "Raw", sidecars: "Files", request: Mapping[str, Any], memory_bytes: int, module: str
 ) -> "list[Sample | Filtered]":
     from pipelines.stages.process import build, examine
 
-    content = iter(blobs)
-    raw, mapped_bytes = _raw(request, content)
-    sidecars = {ext: next(content) for ext in request["sidecars"]}
+    mapped_bytes = sum(os.path.getsize(path) for path in request["paths"].values())  # readers may map them
     _confine.limit_address_space(memory_bytes + mapped_bytes)
     modality, given = _modality(request["modality"], module), request["given"]
     if request["do"] == "examine":
@@ -85,22 +88,21 @@ def _work(
     return [build(raw, sidecars, modality, request["stages"], **given)]
 
 
-def _raw(request: Mapping[str, Any], content: Any) -> "tuple[Raw, int]":
-    """The object, and the bytes of those parts that are paths, which readers may map into memory."""
+def _raw(request: Mapping[str, Any], contents: Iterator[bytes]) -> "Raw":
     from modalities.base import Raw
 
     paths = request["paths"]
-    mapped_bytes = sum(os.path.getsize(path) for path in paths.values())
 
     def part(name: str) -> bytes | Path:
-        data: bytes = next(content)
+        data = next(contents)
         return Path(paths[name]) if name in paths else data
 
     whole = part("")
     companions = {name: part(f"beside/{name}") for name in request["companions"]}
-    return Raw(name=request["name"], content=whole, companions=companions), mapped_bytes
+    return Raw(name=request["name"], content=whole, companions=companions)
 
 
+@cache
 def _modality(name: str, module: str) -> "Modality":
     from importlib import import_module
 

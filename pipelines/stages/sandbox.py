@@ -8,6 +8,7 @@ RAYLOOM_SANDBOX=0 decodes in the worker instead; the bytes of a dataset do not d
 import contextlib
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -18,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,6 +44,7 @@ THREADS = {  # one decoder thread, few arenas: both reserve address space by the
 DETAIL_CHARS = 4000
 CELL = "pipelines.stages._cell"
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_OUT_OF_MEMORY = re.compile(r"std::bad_alloc|MemoryError|memory allocation of \d+ bytes failed")
 log = logging.getLogger("rayloom")
 
 
@@ -51,6 +54,33 @@ class SandboxError(RuntimeError):
 
 class _Died(Exception):
     """The child ended in the middle of a sample, or ran out of memory: (reason, detail)."""
+
+
+Found = list[Sample | Filtered]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """One object to examine."""
+
+    raw: Raw
+    sidecars: Files
+    label: str | None = None
+    caption: str | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """What has to be sent: all but parts that are paths."""
+        contents = (self.raw.content, *self.raw.companions.values(), *self.sidecars.values())
+        return sum(len(content) for content in contents if isinstance(content, bytes))
+
+
+@dataclass(frozen=True)
+class Request:
+    """As it is sent: JSON-able facts, and the bytes they speak of in order."""
+
+    facts: Mapping[str, Any]
+    blobs: Sequence[bytes]
 
 
 class Sandbox:
@@ -85,19 +115,18 @@ class Sandbox:
             self.close()
 
     def examine(
-        self,
-        raw: Raw,
-        sidecars: Files,
-        modality: Modality,
-        stages: Sequence[Stage],
-        *,
-        label: str | None = None,
-        caption: str | None = None,
-        decode: bool = True,
-    ) -> list[Sample | Filtered]:
-        """As process.examine. BadSample also for "crashed", "timeout" and "out-of-memory"."""
-        given = {"label": label, "caption": caption, "decode": decode}
-        return self._ask("examine", raw, sidecars, modality, stages, given)
+        self, looks: Sequence[Look], modality: Modality, stages: Sequence[Stage], *, decode: bool = True
+    ) -> list[Found | BadSample]:
+        """What process.examine says of each, or why it is unusable: also "crashed", "timeout", "out-of-memory".
+
+        All are sent at once, which saves waiting for the other process: keep them small together.
+        """
+        requests = [
+            _request("examine", look.raw, look.sidecars, modality, stages, given)
+            for look in looks
+            for given in [{"label": look.label, "caption": look.caption, "decode": decode}]
+        ]
+        return self._ask(requests, modality)
 
     def build(
         self,
@@ -113,7 +142,9 @@ class Sandbox:
     ) -> Sample | Filtered:
         """As process.build. BadSample also for "crashed", "timeout" and "out-of-memory"."""
         given = {"meta": meta, "spec": spec, "label": label, "suffix": suffix}
-        found = self._ask("build", raw, sidecars, modality, stages, given)
+        [found] = self._ask([_request("build", raw, sidecars, modality, stages, given)], modality)
+        if isinstance(found, BadSample):
+            raise found
         if len(found) != 1:
             raise BadSample("crashed", f"want one sample from the decoder process, got {len(found)}")
         return found[0]
@@ -130,71 +161,60 @@ class Sandbox:
         self._noise.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _ask(
-        self,
-        do: str,
-        raw: Raw,
-        sidecars: Files,
-        modality: Modality,
-        stages: Sequence[Stage],
-        given: Mapping[str, Any],
-    ) -> list[Sample | Filtered]:
+    def _ask(self, requests: Sequence[Request], modality: Modality) -> list[Found | BadSample]:
         if self.module is None and modality is not self._known:
             if modalities.get(modality.name) is not modality:
-                raise ValueError(
-                    f"the sandbox takes modalities on disk or Sandbox(module=...), got {modality}"
-                )
+                raise ValueError(f"want a modality on disk or Sandbox(module=...), got {modality}")
             self._known = modality
-        parts = {"": raw.content, **{f"beside/{name}": data for name, data in raw.companions.items()}}
-        request = {
-            "do": do, "modality": modality.name, "stages": list(stages), "given": given, "name": raw.name,
-            "companions": list(raw.companions), "sidecars": list(sidecars),
-            "paths": {name: str(data.resolve()) for name, data in parts.items() if isinstance(data, Path)},
-        }  # fmt: skip
-        blobs = [b"" if isinstance(data, Path) else data for data in parts.values()] + [*sidecars.values()]
-        for last in (False, True):
-            used = self._ready(modality.name)
+        outcomes: list[Found | BadSample] = []
+        while len(outcomes) < len(requests):
+            new, before = not self._ready(modality.name), len(outcomes)
             try:
-                return self._exchange(request, blobs)
+                self._exchange(requests[before:], outcomes)
             except _Died as death:
-                # A child that served others may have been hurt by them; a new one has only this sample.
-                if last or not used:
-                    raise BadSample(*death.args) from None
-        raise AssertionError("the loop above returns or raises")
+                # A child that served others may have been hurt by them; a new one had only this sample.
+                if new and len(outcomes) == before:
+                    outcomes.append(BadSample(*death.args))
+        return outcomes
 
-    def _exchange(self, request: Mapping[str, Any], blobs: Sequence[bytes]) -> list[Sample | Filtered]:
-        self._number += 1
+    def _exchange(self, requests: Sequence[Request], outcomes: list[Found | BadSample]) -> None:
+        """Append what became of each, in order, until all are told or one ended the child."""
         deadline = time.monotonic() + self.timeout_s
+        first, self._number = self._number, self._number + len(requests)
+        message = {"number": first, "requests": [request.facts for request in requests]}
         try:
-            for part in frame({**request, "number": self._number}, blobs):
+            for part in frame(message, [blob for request in requests for blob in request.blobs]):
                 self._link.settimeout(max(deadline - time.monotonic(), 0.001))
                 self._link.sendall(part)
-            answer, files = read_frame(lambda size: self._receive(size, deadline))
-            if answer.get("number") != self._number:
-                raise Garbled("it is the answer to another request")
-            if "bad" not in answer:
+            for number, request in enumerate(requests, first):
+                outcomes.append(self._answer(number, request))
                 self._served += 1
-                given = request["given"]
-                return checked_answer(answer.get("found"), files, given["label"], given.get("caption"))
-            bad = checked_refusal(answer["bad"])
         except TimeoutError:
             self.close()
-            raise BadSample(
-                "timeout", f"no result after {self.timeout_s:g} s; the decoder was stopped"
-            ) from None
+            detail = f"no result after {self.timeout_s:g} s; the decoder was stopped"
+            outcomes.append(BadSample("timeout", detail))
         except Garbled as e:
             self.close()
-            raise BadSample("crashed", f"the decoder process gave a wrong answer: {e}") from None
+            outcomes.append(BadSample("crashed", f"the decoder process gave a wrong answer: {e}"))
         except (ConnectionError, EOFError):
             raise self._death() from None
         except BaseException:  # an interrupt: what comes next would be the answer to this request
             self.close()
             raise
-        self._served += 1
+
+    def _answer(self, number: int, request: Request) -> Found | BadSample:
+        deadline = time.monotonic() + self.timeout_s
+        answer, files = read_frame(lambda size: self._receive(size, deadline))
+        if answer.get("number") != number:
+            raise Garbled("it is the answer to another request")
+        if "bad" not in answer:
+            given = request.facts["given"]
+            return checked_answer(answer.get("found"), files, given["label"], given.get("caption"))
+        bad = checked_refusal(answer["bad"])
         if bad.reason == "out-of-memory":
             self.close()  # it may still hold what this sample took
             raise _Died(bad.reason, bad.detail)
-        raise bad
+        return bad
 
     def _receive(self, size: int, deadline: float) -> bytes:
         data = bytearray(size)
@@ -269,7 +289,7 @@ class Sandbox:
         self._noise.seek(max(0, size - DETAIL_CHARS))
         noise = cleaned(self._noise.read(DETAIL_CHARS).decode(errors="replace"))
         self.close()
-        reason = "out-of-memory" if code == -signal.SIGKILL or "bad_alloc" in noise else "crashed"
+        reason = "out-of-memory" if code == -signal.SIGKILL or _OUT_OF_MEMORY.search(noise) else "crashed"
         if code is None:
             how = "it closed the line"
         elif code >= 0:
@@ -278,6 +298,19 @@ class Sandbox:
             how = f"it was ended by {signal.Signals(-code).name}"
             how += ", most often the kernel's, for lack of memory" if code == -signal.SIGKILL else ""
         return _Died(reason, f"{how}\n{noise}".strip())
+
+
+def _request(
+    do: str, raw: Raw, sidecars: Files, modality: Modality, stages: Sequence[Stage], given: Mapping[str, Any]
+) -> Request:
+    parts = {"": raw.content, **{f"beside/{name}": data for name, data in raw.companions.items()}}
+    facts = {
+        "do": do, "modality": modality.name, "stages": list(stages), "given": given, "name": raw.name,
+        "companions": list(raw.companions), "sidecars": list(sidecars),
+        "paths": {name: str(data.resolve()) for name, data in parts.items() if isinstance(data, Path)},
+    }  # fmt: skip
+    blobs = [b"" if isinstance(data, Path) else data for data in parts.values()]
+    return Request(facts, [*blobs, *sidecars.values()])
 
 
 def _environment(folder: str) -> dict[str, str]:

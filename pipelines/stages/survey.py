@@ -1,16 +1,17 @@
 """Look at listed objects one by one and say what each will become. Whatever one does costs only itself."""
 
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from modalities.base import BadSample, Modality
 from pipelines.jsontext import dumps
 from pipelines.sources import Entry, open_entry
-from pipelines.stages.process import Filtered, Sample, Stage, content_digest, examine
-from pipelines.stages.sandbox import Sandbox, SandboxError, enabled, of_this_thread
+from pipelines.stages.process import Filtered, Stage, content_digest, examine
+from pipelines.stages.sandbox import Found, Look, Sandbox, enabled, of_this_thread
 
 HEAD_BYTES = 4096  # kept of what is quarantined
+BATCH_ENTRIES, BATCH_BYTES = 16, 4 * 2**20  # open at a time: waiting for the sandbox once for all of them
 
 
 def survey_entries(
@@ -28,18 +29,41 @@ def survey_entries(
     this process with it. False, or RAYLOOM_SANDBOX=0, decodes here. SandboxError: it does not start.
     """
     apart = of_this_thread() if sandbox is True and enabled() else sandbox
-    look = apart.examine if isinstance(apart, Sandbox) else examine
-    return [row for entry in entries for row in _survey(entry, modality, stages, decode, anonymous, look)]
+    rows: list[dict[str, Any]] = []
+    for batch in _opened(entries, anonymous):
+        looks = [look for _, look in batch if isinstance(look, Look)]
+        if isinstance(apart, Sandbox):
+            outcomes = apart.examine(looks, modality, stages, decode=decode)
+        else:
+            outcomes = [_examined(look, modality, stages, decode) for look in looks]
+        found = iter(outcomes)
+        for common, look in batch:
+            outcome = next(found) if isinstance(look, Look) else look
+            try:
+                rows += _rows(common, outcome)
+            except Exception:  # metadata that is no JSON
+                rows += _rows(common, _crashed())
+    return rows
 
 
-def _survey(
-    entry: Entry,
-    modality: Modality,
-    stages: Sequence[Stage],
-    decode: bool,
-    anonymous: bool,
-    look: Callable[..., Iterable[Sample | Filtered]],
-) -> list[dict[str, Any]]:
+def _opened(
+    entries: Iterable[Entry], anonymous: bool
+) -> Iterator[list[tuple[dict[str, Any], Look | BadSample]]]:
+    """What every row of an entry has, and the entry opened; a few at a time."""
+    batch: list[tuple[dict[str, Any], Look | BadSample]] = []
+    size = 0
+    for entry in entries:
+        common, look = _open(entry, anonymous)
+        batch.append((common, look))
+        size += look.num_bytes if isinstance(look, Look) else 0
+        if len(batch) == BATCH_ENTRIES or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _open(entry: Entry, anonymous: bool) -> tuple[dict[str, Any], Look | BadSample]:
     common: dict[str, Any] = {
         "name": entry.name, "entry": entry.to_json(), "group": entry.group, "suffix": "", "num_bytes": 0
     }  # fmt: skip
@@ -52,35 +76,44 @@ def _survey(
             label = _text(sidecars["cls"], "cls")
         if caption is None and "txt" in sidecars:
             caption = _text(sidecars["txt"], "txt")
-        rows = []
-        for found in look(raw, sidecars, modality, stages, label=label, decode=decode):
-            if isinstance(found, Filtered):
-                rows.append(
-                    {
-                        **common,
-                        "status": "filtered",
-                        "suffix": found.suffix,
-                        "reason": found.reason,
-                        "head": None,
-                    }
-                )
-                continue
-            rows.append(
-                {
-                    **common, "status": "ok", "suffix": found.suffix, "num_bytes": found.num_bytes,
-                    "spec": None if found.spec is None else dumps(found.spec), "meta": dumps(found.meta),
-                    "label": label, "caption": caption, "quality": sorted(found.quality.items()),
-                    "fingerprint": found.fingerprint, "head": None,
-                }
-            )  # fmt: skip
-        return rows
+        return common, Look(raw=raw, sidecars=sidecars, label=label, caption=caption)
     except BadSample as bad:
-        return [{**common, "status": "quarantined", "reason": bad.reason, "detail": bad.detail}]
-    except SandboxError:
-        raise
+        return common, bad
+    except Exception:  # a defect of ours must not cost the job
+        return common, _crashed()
+
+
+def _examined(look: Look, modality: Modality, stages: Sequence[Stage], decode: bool) -> Found | BadSample:
+    given = {"label": look.label, "caption": look.caption, "decode": decode}
+    try:
+        return list(examine(look.raw, look.sidecars, modality, stages, **given))
+    except BadSample as bad:
+        return bad
     except Exception:  # a defect of ours or of a decoder must not cost the job
-        detail = traceback.format_exc(limit=-3)
-        return [{**common, "status": "quarantined", "reason": "crashed", "detail": detail}]
+        return _crashed()
+
+
+def _crashed() -> BadSample:
+    return BadSample("crashed", traceback.format_exc(limit=-3))
+
+
+def _rows(common: dict[str, Any], outcome: Found | BadSample) -> list[dict[str, Any]]:
+    if isinstance(outcome, BadSample):
+        return [{**common, "status": "quarantined", "reason": outcome.reason, "detail": outcome.detail}]
+    common = {**common, "head": None}
+    rows = []
+    for found in outcome:
+        if isinstance(found, Filtered):
+            told: dict[str, Any] = {"status": "filtered", "suffix": found.suffix, "reason": found.reason}
+        else:
+            told = {
+                "status": "ok", "suffix": found.suffix, "num_bytes": found.num_bytes,
+                "spec": None if found.spec is None else dumps(found.spec), "meta": dumps(found.meta),
+                "label": found.label, "caption": found.caption, "quality": sorted(found.quality.items()),
+                "fingerprint": found.fingerprint,
+            }  # fmt: skip
+        rows.append({**common, **told})
+    return rows
 
 
 def _text(content: bytes, ext: str) -> str:
