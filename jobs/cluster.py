@@ -32,6 +32,9 @@ def cluster(workers: int | None = None) -> Iterator[None]:
     if remote:
         environment |= {"working_dir": str(ROOT), "excludes": list(EXCLUDES)}
     else:
+        os.environ.setdefault(
+            "RAY_BACKEND_LOG_LEVEL", "fatal"
+        )  # its C++ talks to the terminal past all loggers
         environment["env_vars"] = {**ENVIRONMENT, "PYTHONPATH": _python_path()}
     logging.getLogger("ray").setLevel(logging.ERROR)  # its own greetings are not the user's business
     try:

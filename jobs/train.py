@@ -35,10 +35,11 @@ def train_model(job: TrainJob) -> dict[str, Any]:
     from pipelines.shards.storage import open_storage
 
     storage = open_storage(job.output)
-    dataset = Dataset.open(job.dataset)
+    done = checkpoint.newest(storage, optimizer=False)
+    # A run keeps to the snapshot that it began with: the order of samples is a function of it.
+    dataset = Dataset.open(job.dataset, done.facts["snapshot"] if done else None)
     # A worker's current folder is not the user's.
     job = job.model_copy(update={"output": storage.url, "dataset": dataset.storage.url})
-    done = checkpoint.newest(storage, optimizer=False)
     if done and done.facts["job_digest"] != job.digest():
         changed = _changed(done.facts["job"], job.resolved())
         raise Conflict(f"{job.output} holds a run of another job ({changed}); give this one its own output")
@@ -295,7 +296,8 @@ class Run:
         if self.accelerator.is_main_process:
             facts = {
                 "spec": self.spec, "job": self.job.resolved(), "job_digest": self.job.digest(),
-                "manifest": self.config["manifest"], "loader": self.loader.state_dict(),
+                "snapshot": self.config["snapshot"], "manifest": self.config["manifest"],
+                "loader": self.loader.state_dict(),
                 "summary": self.summary,
             }  # fmt: skip
             model = self.accelerator.unwrap_model(self.task).state_dict()

@@ -28,7 +28,8 @@ def task_spec(job: TrainJob, dataset: Dataset) -> dict[str, Any]:
     probe = Loader(dataset, batch_size=1, options=data, targets=targets, shuffle=False)
     first = next(iter(probe))
     x = first[INPUTS[modality]["x"]]
-    channels = x.shape[-1] if modality == "pointcloud" else x.shape[1]
+    # A cloud has its features last; a cube's bands are tokens, each of one channel.
+    channels = {"pointcloud": x.shape[-1], "hyperspectral": 1}.get(modality, x.shape[1])
     options = {"in_chans": channels, **job.model.options}
     target = job.target or TARGETS.get(modality)
     if job.task == "classification":

@@ -51,7 +51,7 @@ class Masked(Objective):
         whole = torch.where(hidden[..., None], values, target)
         x = batch[self.inputs["x"]]
         return {
-            "error": mean_where((values - target).square().mean(-1), hidden),
+            "masked_mse": mean_where((values - target).square().mean(-1), hidden),
             "reconstruction": self.model.stem.join(whole, self.model.size(x)),
         }
 

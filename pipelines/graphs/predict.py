@@ -201,5 +201,7 @@ def _batch(dataset: Dataset, shard: Shard, rows: list[Row], predictor: Predictor
         sample["key"]: {name: values[i] for name, values in columns.items()}
         for i, sample in enumerate(samples)
     }
+    if taken := {"key", "error"} & set(columns):
+        raise ValueError(f"a predictor may not call a column {sorted(taken)}: these are the rows' own")
     empty = dict.fromkeys(columns)
     return [{"key": r.key, "error": errors.get(r.key), **found.get(r.key, empty)} for r in rows]
