@@ -117,7 +117,7 @@ def test_masked_error_is_measured_on_hidden_tokens_only() -> None:
     whole = batch["image"][..., :16, :]  # whole patches: nothing beyond the edge to predict
     found = task.predict({"image": whole})
     squares = (found["reconstruction"] - whole).square().flatten(1)
-    assert_close(found["error"], squares.sum(1) / (10 * 48))  # 10 of 4 x 5 tokens of 48 values
+    assert_close(found["masked_mse"], squares.sum(1) / (10 * 48))  # 10 of 4 x 5 tokens of 48 values
 
 
 def test_masks_repeat_in_eval_and_follow_the_generator_in_training() -> None:
