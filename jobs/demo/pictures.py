@@ -85,7 +85,7 @@ def preview(dataset: Dataset, shard: Shard, row: Row) -> str:
     """Data URI of a sample's own preview, or "" and never an error when it cannot be shown."""
     modality = modalities.get(dataset.manifest.modality)
     try:
-        return compact(modality.preview(modality.decode(dataset.files(shard, row)))["png"])
+        return compact(modality.preview(modality.look(dataset.files(shard, row)))["png"])
     except (BadSample, Corrupt):
         return ""
 
