@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.stages import _confine
 
+LIBRARY_BYTES = 2**30  # of address space for decoders that are imported when first needed
+
 if TYPE_CHECKING:
     from modalities.base import Files, Modality, Raw
     from pipelines.stages.process import Filtered, Sample
@@ -31,6 +33,7 @@ def main(socket_fd: int, parent: int, memory_bytes: int, module: str, modality: 
     from pipelines.stages._frames import frame, read_frame
 
     _modality(modality, module)
+    cell = _Cell(module, _confine.address_space_bytes() + LIBRARY_BYTES + memory_bytes)
     with socket.socket(fileno=socket_fd) as link, link.makefile("rb", buffering=2**18) as incoming:
 
         def receive(size: int) -> bytes:
@@ -41,60 +44,68 @@ def main(socket_fd: int, parent: int, memory_bytes: int, module: str, modality: 
 
         link.sendall(frame({"missing": missing})[0])
         while True:
-            message, blobs = read_frame(receive, bounded=False)
-            contents = iter(blobs)
-            for number, request in enumerate(message["requests"], message["number"]):
-                answer, files = _answer(request, contents, memory_bytes, module)
-                for part in frame({**answer, "number": number}, files):
-                    link.sendall(part)
+            for part in cell.answers(*read_frame(receive, bounded=False)):
+                link.sendall(part)
 
 
-def _answer(
-    request: Mapping[str, Any], contents: Iterator[bytes], memory_bytes: int, module: str
-) -> tuple[dict[str, Any], list[bytes]]:
-    """What became of one request, whatever it raised."""
-    from modalities.base import BadSample
-    from pipelines.stages._answer import told
+class _Cell:
+    """Does the work. `address_bytes`: how large the address space may get, mapped files not counted."""
 
-    raw = _raw(request, contents)
-    sidecars = {ext: next(contents) for ext in request["sidecars"]}
-    scratch = os.environ["TMPDIR"]  # of this sample alone
-    try:
-        os.ftruncate(2, 0)
-        os.mkdir(scratch, 0o700)
-        found = _work(raw, sidecars, request, memory_bytes, module)
-        files = [content for sample in found for content in getattr(sample, "files", {}).values()]
-        return {"found": told(found)}, files
-    except BadSample as bad:
-        return {"bad": [str(bad.reason), str(bad.detail)]}, []
-    except MemoryError:
-        return {"bad": ["out-of-memory", traceback.format_exc(limit=-3)]}, []
-    except BaseException:  # also SystemExit, and the panics of Rust
-        return {"bad": ["crashed", traceback.format_exc(limit=-3)]}, []
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    def __init__(self, module: str, address_bytes: int) -> None:
+        self.module, self.address_bytes = module, address_bytes
+        self.scratch = os.environ["TMPDIR"]
+        os.mkdir(self.scratch, 0o700)
+
+    def answers(self, message: Mapping[str, Any], blobs: list[bytes]) -> Iterator[bytes]:
+        """What to send back, request by request."""
+        from pipelines.stages._frames import frame
+
+        blobs.reverse()
+        for number, request in enumerate(message["requests"], message["number"]):
+            answer, files = self._answer(request, blobs)
+            yield from frame({**answer, "number": number}, files)
+
+    def _answer(self, request: Mapping[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+        """What became of one request, whatever it raised. Takes its blobs off the end."""
+        from modalities.base import BadSample
+        from pipelines.stages._answer import told
+
+        raw = _raw(request, blobs)
+        sidecars = {ext: blobs.pop() for ext in request["sidecars"]}
+        try:
+            os.ftruncate(2, 0)
+            found = self._work(raw, sidecars, request)
+            files = [content for sample in found for content in getattr(sample, "files", {}).values()]
+            return {"found": told(found)}, files
+        except BadSample as bad:
+            return {"bad": [str(bad.reason), str(bad.detail)]}, []
+        except MemoryError:
+            return {"bad": ["out-of-memory", traceback.format_exc(limit=-3)]}, []
+        except BaseException:  # also SystemExit, and the panics of Rust
+            return {"bad": ["crashed", traceback.format_exc(limit=-3)]}, []
+        finally:
+            if os.listdir(self.scratch):
+                shutil.rmtree(self.scratch, ignore_errors=True)
+                os.mkdir(self.scratch, 0o700)
+
+    def _work(self, raw: "Raw", sidecars: "Files", request: Mapping[str, Any]) -> "list[Sample | Filtered]":
+        from pipelines.stages.process import build, examine
+
+        mapped_bytes = sum(os.path.getsize(path) for path in request["paths"].values())
+        _confine.limit_address_space(self.address_bytes + mapped_bytes)
+        modality, given = _modality(request["modality"], self.module), request["given"]
+        if request["do"] == "examine":
+            return list(examine(raw, sidecars, modality, request["stages"], **given))
+        return [build(raw, sidecars, modality, request["stages"], **given)]
 
 
-def _work(
-    raw: "Raw", sidecars: "Files", request: Mapping[str, Any], memory_bytes: int, module: str
-) -> "list[Sample | Filtered]":
-    from pipelines.stages.process import build, examine
-
-    mapped_bytes = sum(os.path.getsize(path) for path in request["paths"].values())  # readers may map them
-    _confine.limit_address_space(memory_bytes + mapped_bytes)
-    modality, given = _modality(request["modality"], module), request["given"]
-    if request["do"] == "examine":
-        return list(examine(raw, sidecars, modality, request["stages"], **given))
-    return [build(raw, sidecars, modality, request["stages"], **given)]
-
-
-def _raw(request: Mapping[str, Any], contents: Iterator[bytes]) -> "Raw":
+def _raw(request: Mapping[str, Any], blobs: list[bytes]) -> "Raw":
     from modalities.base import Raw
 
     paths = request["paths"]
 
     def part(name: str) -> bytes | Path:
-        data = next(contents)
+        data = blobs.pop()
         return Path(paths[name]) if name in paths else data
 
     whole = part("")

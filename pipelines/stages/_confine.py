@@ -73,15 +73,18 @@ def _limit(memory_bytes: int) -> None:
         resource.setrlimit(what, (limit, limit))
 
 
-def limit_address_space(num_bytes: int) -> None:
-    """Let the address space grow by `num_bytes` from where it is now."""
+def address_space_bytes() -> int:
+    """What is taken now: data, libraries, mapped files; 0 where the system does not say."""
     try:
-        now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except OSError:
-        return
+        return 0
+
+
+def limit_address_space(num_bytes: int) -> None:
+    """Cap the address space; may be called again with another cap."""
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    soft = now + num_bytes
-    soft = soft if hard == resource.RLIM_INFINITY else min(soft, hard)
+    soft = num_bytes if hard == resource.RLIM_INFINITY else min(num_bytes, hard)
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 

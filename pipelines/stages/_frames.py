@@ -9,6 +9,7 @@ from modalities.base import MAX_DECODED_BYTES
 
 HEADER = struct.Struct("<IQ")  # bytes of JSON, bytes of all blobs
 MAX_JSON_BYTES = 64 * 2**20  # a cut may plan a hundred thousand pieces
+JOINED_BYTES = 8 * 2**20  # one copy costs less than many calls
 MAX_BLOB_BYTES = 2 * MAX_DECODED_BYTES  # the files of one built sample
 
 Receive = Callable[[int], bytes]  # exactly so many bytes, or it raises
@@ -19,10 +20,11 @@ class Garbled(ValueError):
 
 
 def frame(message: dict[str, Any], blobs: Sequence[bytes] = ()) -> list[bytes]:
-    """The parts to send, in order. `blobs` come back in the same order."""
+    """The parts to send, in order; small ones in one. `blobs` come back in the same order."""
     sizes = [len(blob) for blob in blobs]
     text = json.dumps({**message, "sizes": sizes}).encode()  # ASCII; floats come back as they were, NaN too
-    return [HEADER.pack(len(text), sum(sizes)) + text, *blobs]
+    parts = [HEADER.pack(len(text), sum(sizes)), text, *blobs]
+    return [b"".join(parts)] if sum(sizes) < JOINED_BYTES else parts
 
 
 def read_frame(receive: Receive, *, bounded: bool = True) -> tuple[dict[str, Any], list[bytes]]:

@@ -117,7 +117,7 @@ class Sandbox:
     def examine(
         self, looks: Sequence[Look], modality: Modality, stages: Sequence[Stage], *, decode: bool = True
     ) -> list[Found | BadSample]:
-        """What process.examine says of each, or why it is unusable: also "crashed", "timeout", "out-of-memory".
+        """What process.examine says of each, or why not: also "crashed", "timeout", "out-of-memory".
 
         All are sent at once, which saves waiting for the other process: keep them small together.
         """

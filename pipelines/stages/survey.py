@@ -84,7 +84,7 @@ def _open(entry: Entry, anonymous: bool) -> tuple[dict[str, Any], Look | BadSamp
 
 
 def _examined(look: Look, modality: Modality, stages: Sequence[Stage], decode: bool) -> Found | BadSample:
-    given = {"label": look.label, "caption": look.caption, "decode": decode}
+    given: dict[str, Any] = {"label": look.label, "caption": look.caption, "decode": decode}
     try:
         return list(examine(look.raw, look.sidecars, modality, stages, **given))
     except BadSample as bad:
