@@ -1,0 +1,322 @@
+"""What a hostile sample can do to the worker and to its neighbours: nothing."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import modalities
+from modalities.base import BadSample, Modality, Raw
+from pipelines.stages import _answer, process
+from pipelines.stages._frames import Garbled, frame, read_frame
+from pipelines.stages.process import Sample
+from pipelines.stages.sandbox import Look, Sandbox
+
+POISON = '''
+"""A modality whose files say what its decoder does."""
+import ctypes, os, signal, socket, subprocess, sys, time
+from modalities.base import BadSample, Modality
+import numpy as np
+
+def crash(): ctypes.string_at(0)
+def leave(): os._exit(0)
+def exit(): sys.exit(3)
+def hang():
+    while True: pass
+def swallow(): np.ones(6 * 2**30, np.uint8)
+def talk():
+    os.write(1, b"x" * 100_000); os.write(2, b"y" * 100_000)
+def fault(): raise KeyError("no such thing")
+def refuse(): raise BadSample("corrupt", "not what it says")
+def killed(): os.kill(os.getpid(), signal.SIGKILL)
+def answer():
+    for fd in range(3, 64):
+        try: os.write(fd, bytes(12) + b"{}" * 500)
+        except OSError: pass
+def linger():
+    if os.fork() == 0: time.sleep(600)
+def run(): subprocess.run(["/bin/true"])
+def strike(): os.kill(os.getppid(), signal.SIGKILL)
+def environ():
+    raise BadSample("told", repr(sorted(os.environ)))
+def parent_environ():
+    raise BadSample("told", repr(open(f"/proc/{os.getppid()}/environ", "rb").read()))
+def call(port): socket.create_connection(("127.0.0.1", int(port)), 2)
+def litter():
+    import tempfile
+    raise BadSample("told", tempfile.mkdtemp())
+def where(): raise BadSample("told", __import__("modalities").__file__)
+def fine(): pass
+
+def probe(raw):
+    return {"size": raw.size}
+def decode(files):
+    word, *arguments = files["poison"].decode().split()
+    globals()[word](*arguments)
+    return {"data": np.frombuffer(files["poison"], np.uint8)}
+def quality(arrays):
+    return {"mean": float(arrays["data"].mean()), "nan": float("nan")}
+
+MODALITY = Modality(
+    name="poison", axes={"data": "n"}, patterns=("*.poison",), probe=probe, decode=decode, quality=quality,
+    pack=lambda raw, meta: {"poison": raw.read()}, encode=lambda arrays: {"poison": arrays["data"].tobytes()},
+    fingerprint=lambda arrays: 2**64 - 1, preview=lambda arrays: {}, synth=lambda seed: {},
+    prepare=lambda arrays, **_: arrays,
+)
+'''
+
+
+@pytest.fixture(scope="module")
+def poison(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Modality]:
+    """The modality, importable here and, because the child gets our path, there."""
+    folder = tmp_path_factory.mktemp("poison")
+    folder.joinpath("rayloom_poison.py").write_text(POISON)
+    sys.path.insert(0, str(folder))
+    import rayloom_poison  # type: ignore[import-not-found]
+
+    yield rayloom_poison.MODALITY
+    sys.path.remove(str(folder))
+
+
+@pytest.fixture
+def examine(poison: Modality) -> Iterator[Callable[..., list[Any]]]:
+    """Examine files of these words, and say for each "ok" or the refusal."""
+    with Sandbox(module="rayloom_poison", timeout_s=60) as sandbox:
+
+        def run(*words: str, timeout_s: float = 60) -> list[Any]:
+            sandbox.timeout_s = timeout_s
+            looks = [
+                Look(raw=Raw(name=f"{i}.poison", content=w.encode()), sidecars={})
+                for i, w in enumerate(words)
+            ]
+            outcomes = sandbox.examine(looks, poison, [])
+            return [out if isinstance(out, BadSample) else "ok" for out in outcomes]
+
+        run.sandbox = sandbox  # type: ignore[attr-defined]
+        yield run
+
+
+@pytest.mark.parametrize(
+    ("word", "reason", "detail"),
+    [
+        ("crash", "crashed", "SIGSEGV"),
+        ("leave", "crashed", "exit code 0"),
+        ("exit", "crashed", "SystemExit: 3"),
+        ("swallow", "out-of-memory", "6.00 GiB"),
+        ("killed", "out-of-memory", "SIGKILL"),
+        ("fault", "crashed", "no such thing"),
+        ("refuse", "corrupt", "not what it says"),
+        ("linger", "crashed", "Operation not permitted"),
+        ("run", "crashed", "not permitted"),
+        ("strike", "crashed", "not permitted"),
+        ("answer", "crashed", "wrong answer"),
+    ],
+)
+def test_a_poison_costs_itself_and_no_neighbour(
+    examine: Callable[..., list[Any]], word: str, reason: str, detail: str
+) -> None:
+    before, bad, *after = examine("fine", word, "fine", "talk", "fine")
+    assert [before, *after] == ["ok"] * 4
+    assert bad.reason == reason
+    assert detail in bad.detail
+
+
+def test_a_crash_names_the_line_that_led_to_it(examine: Callable[..., list[Any]]) -> None:
+    [bad] = examine("crash")
+    assert "rayloom_poison.py" in bad.detail
+    assert "in crash" in bad.detail
+
+
+def test_a_hang_is_stopped_and_its_neighbours_get_all_their_time(examine: Callable[..., list[Any]]) -> None:
+    examine("fine")
+    before, bad, after = examine("fine", "hang", "fine", timeout_s=2)
+    assert (before, after) == ("ok", "ok")
+    assert (bad.reason, bad.detail) == ("timeout", "no result after 2 s; the decoder was stopped")
+
+
+def test_one_child_serves_many_and_a_healthy_one_is_kept(examine: Callable[..., list[Any]]) -> None:
+    for _ in range(3):
+        assert examine("fine", "refuse", "fault", "talk")[0] == "ok"
+    assert examine.sandbox.starts == 1  # type: ignore[attr-defined]
+
+
+def test_credentials_stay_outside(examine: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN", "HF_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS"):
+        monkeypatch.setenv(name, "canary-7351")
+    [told] = examine("environ")
+    names = set(eval(told.detail))
+    assert "PATH" in names
+    assert not {name for name in names if name.startswith(("AWS", "RAY", "HF", "GOOGLE"))}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_the_workers_environment_cannot_be_read_from_proc(examine: Callable[..., list[Any]]) -> None:
+    examine("fine")
+    child = examine.sandbox._child.pid  # type: ignore[attr-defined]
+    status = dict(
+        line.split(":\t", 1)
+        for line in Path(f"/proc/{child}/status").read_text().splitlines()
+        if ":\t" in line
+    )
+    assert (status["NoNewPrivs"].strip(), status["Seccomp"].strip()) == ("1", "2")
+    mine = dict(
+        line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line
+    )
+    if int(mine["CapEff"], 16) == int(status["CapEff"], 16) and os.readlink(
+        f"/proc/{child}/ns/user"
+    ) == os.readlink("/proc/self/ns/user"):
+        pytest.skip("no capabilities to drop and no user namespaces here")
+    [told] = examine("parent_environ")
+    assert (told.reason, "Permission denied" in told.detail) == ("crashed", True)
+
+
+def test_no_packet_leaves(examine: Callable[..., list[Any]]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        [bad] = examine(f"call {server.getsockname()[1]}")
+        assert bad.reason == "crashed"
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_what_a_sample_leaves_on_disk_is_gone(examine: Callable[..., list[Any]]) -> None:
+    [told] = examine("litter")
+    examine("fine")
+    assert told.detail.startswith(examine.sandbox._folder)  # type: ignore[attr-defined]
+    assert not Path(told.detail).exists()
+    examine.sandbox.close()  # type: ignore[attr-defined]
+    assert not Path(told.detail).parent.exists()
+
+
+def test_the_child_imports_our_tree(examine: Callable[..., list[Any]]) -> None:
+    assert examine("where")[0].detail == modalities.__file__
+
+
+def test_the_child_dies_with_its_worker_even_in_the_middle_of_a_sample(poison: Modality) -> None:
+    code = """
+import threading, time, rayloom_poison
+from modalities.base import Raw
+from pipelines.stages.sandbox import Look, Sandbox
+sandbox = Sandbox(module="rayloom_poison")
+look = lambda word: [Look(raw=Raw(name="a.poison", content=word), sidecars={})]
+sandbox.examine(look(b"fine"), rayloom_poison.MODALITY, [])
+print(sandbox._child.pid, flush=True)
+sandbox.examine(look(b"hang"), rayloom_poison.MODALITY, [])
+"""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=env) as worker:
+        assert worker.stdout is not None
+        child = int(worker.stdout.readline())
+        time.sleep(0.3)
+        assert Path(f"/proc/{child}").exists()
+        worker.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while _runs(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _runs(child)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_built_files_and_facts_are_those_of_this_process(poison: Modality) -> None:
+    raw = Raw(name="a.poison", content=b"talk")
+    given: dict[str, Any] = {"meta": {"size": 4}, "spec": None, "label": "l", "suffix": "x"}
+    with Sandbox(module="rayloom_poison") as sandbox:
+        assert sandbox.build(raw, {}, poison, [], **given) == process.build(raw, {}, poison, [], **given)
+
+
+def test_transforms_come_back_whole() -> None:
+    kind = modalities.get("image")
+    files = kind.synth(3)
+    [ext] = [ext for ext in files if ext in ("png", "jpg")]
+    raw = Raw(name=f"a.{ext}", content=files[ext])
+    stages = [{"kind": "transform", "how": "resize", "options": {"shorter": 12}}]
+    given: dict[str, Any] = {"meta": kind.probe(raw), "spec": None, "label": None, "suffix": ""}
+    with Sandbox() as sandbox:
+        assert sandbox.build(raw, {}, kind, stages, **given) == process.build(raw, {}, kind, stages, **given)
+
+
+def test_an_unknown_modality_is_a_mistake_of_the_caller(poison: Modality) -> None:
+    with Sandbox() as sandbox, pytest.raises(LookupError, match="no modality 'poison'"):
+        sandbox.examine([Look(raw=Raw(name="a.poison", content=b"fine"), sidecars={})], poison, [])
+
+
+SAMPLE = {
+    "kind": "sample", "suffix": "", "spec": None, "num_bytes": 4, "meta": {}, "quality": {"a": 1.0},
+    "fingerprint": 7, "files": ["jpg"],
+}  # fmt: skip
+
+
+def test_an_honest_answer_is_believed() -> None:
+    assert _answer.checked_answer([SAMPLE], [b"data"], "cat", None) == [
+        Sample(files={"jpg": b"data"}, num_bytes=4, meta={}, label="cat", quality={"a": 1.0}, fingerprint=7)
+    ]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"suffix": "../x"}, {"suffix": None}, {"spec": "x"}, {"num_bytes": -1}, {"num_bytes": 2**63},
+        {"num_bytes": True}, {"meta": []}, {"quality": {"a": "high"}}, {"quality": {"a": None}},
+        {"fingerprint": 2**64}, {"fingerprint": 1.5}, {"files": ["../jpg"]}, {"files": []},
+        {"files": ["jpg", "png"]}, {"files": ["jpg", "jpg"]}, {"files": "jpg"},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_lie_is_noticed(lie: dict[str, Any]) -> None:
+    with pytest.raises(Garbled, match="want"):
+        _answer.checked_answer([SAMPLE | lie], [b"data"], None, None)
+
+
+@pytest.mark.parametrize("refusal", [None, ["x"], [1, "x"], ["a b", "x"], ["x" * 99, ""], ["x", 3]])
+def test_a_refusal_has_to_be_a_code_and_words(refusal: Any) -> None:
+    with pytest.raises(Garbled):
+        _answer.checked_refusal(refusal)
+
+
+def receiver(data: bytes) -> Callable[[int], bytes]:
+    rest = SimpleNamespace(data=data)
+
+    def receive(size: int) -> bytes:
+        piece, rest.data = rest.data[:size], rest.data[size:]
+        assert len(piece) == size
+        return piece
+
+    return receive
+
+
+def test_frames_come_back_as_they_went() -> None:
+    message = {"a": float("inf"), "b": "\u00e9\u20ac", "c": 0.1, "d": [None, True, 2**63]}
+    sent = b"".join(frame(message, [b"", b"\0\n", b"x" * 70_000]))
+    assert read_frame(receiver(sent)) == (message, [b"", b"\0\n", b"x" * 70_000])
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\xff" * 12,
+        (2).to_bytes(4, "little") + (2**40).to_bytes(8, "little"),
+        (3).to_bytes(4, "little") + bytes(8) + b"[[[",
+        (2).to_bytes(4, "little") + bytes(8) + b"{}",
+        (2).to_bytes(4, "little") + bytes(8) + b"[]",
+        (14).to_bytes(4, "little") + bytes(8) + b'{"sizes":[-1]}',
+        (13).to_bytes(4, "little") + bytes(8) + b'{"sizes":[5]}',
+        b"".join(frame({"a": "\ud800"})),
+    ],
+)
+def test_no_frame_is_believed_before_it_is_checked(sent: bytes) -> None:
+    with pytest.raises(Garbled):
+        read_frame(receiver(sent))

@@ -1,0 +1,99 @@
+"""The survey says the same with and without the sandbox, and one bad object is one row."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import modalities
+from modalities.base import BadSample, Raw
+from pipelines.shards.plan import SURVEY
+from pipelines.sources import Entry, list_source
+from pipelines.stages import process
+from pipelines.stages.sandbox import Look, Sandbox, SandboxError
+from pipelines.stages.survey import BATCH_ENTRIES, survey_entries
+
+
+def entries(modality: str, folder: Path) -> list[Entry]:
+    source = SimpleNamespace(
+        uri=str(folder), synth=None, seed=0, labels="none", glob=None, uri_column="uri",
+        label_column="label", caption_column="caption",
+    )  # fmt: skip
+    return list(list_source(source, modalities.get(modality)))
+
+
+def told(rows: list[dict[str, Any]]) -> str:
+    """Every value, NaN included, with the floats as they are."""
+    return repr([sorted(row.items()) for row in rows])
+
+
+FILES = [
+    ("image", "images", "*.JPEG"),
+    ("video", "video", "rotated_180.mov"),
+    ("pointcloud", "points", "simple*"),
+    ("hyperspectral", "hyperspectral", "*"),
+    ("lighting", "lighting", "**/*"),
+    ("image", "hostile", "*"),
+    ("video", "hostile", "*"),
+]
+
+
+@pytest.mark.parametrize(("modality", "folder", "glob"), FILES)
+def test_real_files_are_described_the_same_inside_and_outside(
+    shared_data: Path, tmp_path: Path, modality: str, folder: str, glob: str
+) -> None:
+    for path in sorted((shared_data / folder).glob(glob))[: BATCH_ENTRIES + 4]:
+        if path.is_file():
+            copy = tmp_path / path.relative_to(shared_data / folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    found, kind = entries(modality, tmp_path), modalities.get(modality)
+    inside, outside = (survey_entries(found, kind, [], sandbox=sandbox) for sandbox in (True, False))
+    assert told(inside) == told(outside)
+    assert {row["name"] for row in inside} == {entry.name for entry in found}
+    assert ("ok" in {row["status"] for row in inside}) == (folder != "hostile")
+    pa.Table.from_pylist(inside, schema=SURVEY)
+
+
+CUTS = [
+    ("hyperspectral", "hyperspectral/jasperRidge2_R198.mat", "tiles", {"size": 64}),
+    ("pointcloud", "points/autzen_trim.laz", "tiles", {"size": 200.0}),
+    ("video", "video/rotated_180.mov", "clips", {"seconds": 0.05}),
+]
+
+
+@pytest.mark.parametrize(("modality", "name", "how", "options"), CUTS)
+def test_pieces_of_a_local_path_are_cut_the_same_inside_and_outside(
+    shared_data: Path, modality: str, name: str, how: str, options: dict[str, Any]
+) -> None:
+    kind = modalities.get(modality)
+    raw = Raw(name=name, content=shared_data / name)
+    stages = [{"kind": "cut", "how": how, "options": options}]
+    with Sandbox() as sandbox:
+        [inside] = sandbox.examine([Look(raw=raw, sidecars={})], kind, stages)
+        assert not isinstance(inside, BadSample)
+        outside = list(process.examine(raw, {}, kind, stages))
+        assert len(inside) > 1
+        assert repr(inside) == repr(outside)
+        last = inside[-1]
+        assert isinstance(last, process.Sample)
+        given: dict[str, Any] = {"spec": last.spec, "label": None, "suffix": last.suffix}
+        built = sandbox.build(raw, {}, kind, stages, meta=json.loads(json.dumps(last.meta)), **given)
+        assert repr(built) == repr(process.build(raw, {}, kind, stages, meta=last.meta, **given))
+
+
+def test_the_switch_turns_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jpg").write_bytes(modalities.get("image").synth(0)["jpg"])
+    found = entries("image", tmp_path)
+    monkeypatch.setattr("pipelines.stages.sandbox.CELL", "no.such.module")
+    monkeypatch.setattr("pipelines.stages.sandbox._mine", SimpleNamespace())
+    monkeypatch.setenv("RAYLOOM_SANDBOX", "0")
+    assert survey_entries(found, modalities.get("image"), [])[0]["status"] == "ok"
+    monkeypatch.delenv("RAYLOOM_SANDBOX")
+    with pytest.raises(
+        SandboxError, match=r"does not start: it ended with exit code 1\n.*no.such.*RAYLOOM_SANDBOX=0 decodes"
+    ):
+        survey_entries(found, modalities.get("image"), [])
