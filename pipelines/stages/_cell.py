@@ -1,5 +1,6 @@
 """The inside of the sandbox: confine this process, then examine and build what the worker sends."""
 
+import errno
 import os
 import shutil
 import socket
@@ -79,10 +80,9 @@ class _Cell:
             return {"found": told(found)}, files
         except BadSample as bad:
             return {"bad": [str(bad.reason), str(bad.detail)]}, []
-        except MemoryError:
-            return {"bad": ["out-of-memory", traceback.format_exc(limit=-3)]}, []
-        except BaseException:  # also SystemExit, and the panics of Rust
-            return {"bad": ["crashed", traceback.format_exc(limit=-3)]}, []
+        except BaseException as e:  # also SystemExit, and the panics of Rust
+            short = isinstance(e, MemoryError) or getattr(e, "errno", None) == errno.ENOMEM
+            return {"bad": ["out-of-memory" if short else "crashed", traceback.format_exc(limit=-3)]}, []
         finally:
             if os.listdir(self.scratch):
                 shutil.rmtree(self.scratch, ignore_errors=True)

@@ -32,7 +32,7 @@ from pipelines.stages.process import Filtered, Sample, Stage
 
 SWITCH = "RAYLOOM_SANDBOX"
 TIMEOUT_S = 120.0
-MEMORY_BYTES = 4 * 2**30
+MEMORY_BYTES = 4 * 2**30  # a picture of 99 Mpx takes 2.3 GB at its peak, a 1 GiB cube 3.1 GB
 START_S = 300.0  # until the child is up; a crowded machine may need long to import
 KEPT_VARIABLES = (
     "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "PYTHONHOME", "GDAL_DATA", "PROJ_DATA",
@@ -213,7 +213,8 @@ class Sandbox:
         bad = checked_refusal(answer["bad"])
         if bad.reason == "out-of-memory":
             self.close()  # it may still hold what this sample took
-            raise _Died(bad.reason, bad.detail)
+            allowed = f"wants more than the {self.memory_bytes:,} bytes a decoder may take; cut it"
+            raise _Died(bad.reason, f"{allowed}\n{bad.detail}")
         return bad
 
     def _receive(self, size: int, deadline: float) -> bytes:
