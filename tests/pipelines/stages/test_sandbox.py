@@ -42,6 +42,15 @@ def answer():
     for fd in range(3, 64):
         try: os.write(fd, bytes(12) + b"{}" * 500)
         except OSError: pass
+def forge():
+    from pipelines.stages._frames import frame
+    for fd in range(3, 64):
+        try: os.write(fd, frame({"number": -1, "bad": ["corrupt", "forged"]})[0])
+        except OSError: pass
+hurt = []
+def weaken(): hurt.append(1)
+def brittle():
+    if hurt: crash()
 def linger():
     if os.fork() == 0: time.sleep(600)
 def run(): subprocess.run(["/bin/true"])
@@ -119,6 +128,7 @@ def examine(poison: Modality) -> Iterator[Callable[..., list[Any]]]:
         ("linger", "crashed", "Operation not permitted"),
         ("run", "crashed", "not permitted"),
         ("strike", "crashed", "not permitted"),
+        ("forge", "crashed", "another request"),
         ("answer", "crashed", "wrong answer"),
     ],
 )
@@ -137,6 +147,11 @@ def test_the_allowance_is_the_callers(poison: Modality) -> None:
         with Sandbox(module="rayloom_poison", memory_bytes=gib * 2**30) as sandbox:
             [outcome] = sandbox.examine(looks, poison, [])
             assert getattr(outcome, "reason", None) == reason
+
+
+def test_nobody_pays_for_what_the_sample_before_did_to_the_child(examine: Callable[..., list[Any]]) -> None:
+    assert examine("weaken", "brittle", "fine") == ["ok"] * 3
+    assert examine.sandbox.starts == 2  # type: ignore[attr-defined]
 
 
 def test_a_crash_names_the_line_that_led_to_it(examine: Callable[..., list[Any]]) -> None:
