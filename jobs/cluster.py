@@ -35,7 +35,7 @@ def cluster(workers: int | None = None) -> Iterator[None]:
     environment: dict[str, object] | None = None
     if remote:
         environment = {"env_vars": ENVIRONMENT, "working_dir": str(ROOT), "excludes": list(EXCLUDES)}
-    else:  # workers of a local Ray inherit this process's environment, and so start faster than with their own
+    else:  # workers of a local Ray inherit this environment, and so start faster than with one of their own
         os.environ["PYTHONPATH"] = _python_path()
         os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # nobody preempts this machine
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ talks past all loggers

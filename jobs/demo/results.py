@@ -94,7 +94,7 @@ def measure(
 
 
 def _chance(study: Study, dataset: Dataset) -> float:
-    """The score of the best answer that does not look at the sample, chosen with the held-out split in view."""
+    """The score of the best answer that does not look at the sample, chosen with the truth in view."""
     field = {"classification": "label", "segmentation": "segmentation", "regression": "light"}[
         study.train.task
     ]
