@@ -30,6 +30,8 @@ class Checkpoint:
 def write(storage: Storage, checkpoint: Checkpoint) -> None:
     """Store it under its step. state.json comes last: without it there is no checkpoint."""
     folder = _folder(checkpoint.step)
+    for key in storage.list(f"{folder}/"):  # a run that came to this step again found what is there damaged
+        storage.delete(key)
     tensors, rest = _flatten(checkpoint.optimizer)
     files = {
         "model.safetensors": save({k: v.detach().cpu().contiguous() for k, v in checkpoint.model.items()}),

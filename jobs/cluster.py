@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +55,8 @@ def cluster(workers: int | None = None) -> Iterator[None]:
     except (ConnectionError, RuntimeError, OSError) as e:
         raise ClusterDown(f"no Ray at {remote or 'this machine'}: {e}") from e
     _quiet()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray's own would abort without a word
     try:
         yield
     finally:

@@ -56,7 +56,7 @@ def cat(dataset: str, key: str, *, member: str | None = None, output: Path | Non
     assert output is not None
     output.mkdir(parents=True, exist_ok=True)
     for ext, place in row.files.items():
-        path = output / f"{row.key.replace('/', '_')}.{ext}"  # a key is never used as a path
+        path = output / f"{row.key}.{ext}".replace("/", "_").lstrip(".")  # a stored name is never a path
         path.write_bytes(data.read(shard, place))
         print(path)
     return 0

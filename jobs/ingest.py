@@ -8,6 +8,7 @@ from typing import Any
 from jobs.cluster import cluster
 from jobs.config.schema import IngestJob
 from jobs.progress import Progress
+from pipelines.shards.storage import open_storage
 
 SETTINGS = ("stages", "decode", "dedup", "seed", "split", "shards")  # what decides the bytes, with the inputs
 
@@ -17,10 +18,10 @@ def run(job: IngestJob) -> int:
     outcome = ingest_dataset(job)
     books, manifest = outcome.books, outcome.manifest
     if not outcome.added:
-        print(f"{job.output}: nothing new; snapshot {manifest.number} has {manifest.samples} samples")
-        return 0
+        books = manifest.books
+    news = "" if outcome.added else "nothing new; "
     print(
-        f"{job.output}: snapshot {manifest.number}, {manifest.samples} samples in "
+        f"{job.output}: {news}snapshot {manifest.number}, {manifest.samples} samples in "
         f"{len(manifest.shards)} shards, {manifest.size:,} bytes, digest {manifest.digest[:16]}\n"
         f"  inputs {books.inputs} = written {books.written} + quarantined {books.quarantined} "
         f"+ duplicates {books.duplicates} + filtered {books.filtered}"
@@ -45,14 +46,22 @@ def ingest_dataset(job: IngestJob) -> Any:
     resolved = job.resolved()
     settings = {name: resolved[name] for name in SETTINGS}
     source = SimpleNamespace(**resolved["source"], seed=job.seed)
-    local = None if "://" in job.output else Path(job.output) / "runs" / "progress.jsonl"
-    progress = Progress(f"ingest {job.modality}", local)
+    output = open_storage(job.output).url
+    local = None if "://" in output else Path(output)
+    if local and job.source.uri and "://" not in job.source.uri:
+        source_path = Path(job.source.uri).expanduser().absolute()
+        if local.is_relative_to(source_path):
+            raise ValueError(
+                f"output {job.output} lies in the source {job.source.uri}: the next run would take the "
+                "shards for new data; put it elsewhere"
+            )
+    progress = Progress(f"ingest {job.modality}", local and local / "runs" / "progress.jsonl")
     from pipelines.graphs.ingest import ingest
 
     try:
         return ingest(
             source,
-            job.output,
+            output,
             modality=job.modality,
             settings=settings,
             job=resolved,

@@ -37,7 +37,14 @@ def train_model(job: TrainJob) -> dict[str, Any]:
     storage = open_storage(job.output)
     done = checkpoint.newest(storage, optimizer=False)
     # A run keeps to the snapshot that it began with: the order of samples is a function of it.
-    dataset = Dataset.open(job.dataset, done.facts["snapshot"] if done else None)
+    try:
+        dataset = Dataset.open(job.dataset, done.facts["snapshot"] if done else None)
+    except FileNotFoundError:
+        dataset = Dataset.open(job.dataset)
+    if done and done.facts["manifest"] != dataset.manifest.digest:
+        raise Conflict(
+            f"{job.output} holds a run on another dataset than {job.dataset}; give this one its own"
+        )
     # A worker's current folder is not the user's.
     job = job.model_copy(update={"output": storage.url, "dataset": dataset.storage.url})
     if done and done.facts["job_digest"] != job.digest():

@@ -1,8 +1,11 @@
 """Which array of a modality feeds which argument of a model. Only jobs sees both."""
 
+import inspect
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any, Final
 
+import modalities
 from jobs.config.schema import TrainJob
 from pipelines.loading import Loader
 from pipelines.shards.dataset import Dataset
@@ -24,6 +27,11 @@ def task_spec(job: TrainJob, dataset: Dataset) -> dict[str, Any]:
     """Everything `create_task` and the loader need, JSON-able: it goes into every checkpoint."""
     modality = dataset.manifest.modality
     data = dict(job.data)
+    known = inspect.signature(modalities.get(modality).prepare).parameters
+    if unknown := [name for name in data if name not in known or name == "rng"]:
+        near = get_close_matches(unknown[0], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {sorted({*known} - {'arrays', 'rng'})}"
+        raise LookupError(f"data: {modality} has no option {unknown[0]!r}; {hint}")
     targets = [job.target] if job.target and job.target.startswith(("meta.", "quality.")) else []
     probe = Loader(dataset, batch_size=1, options=data, targets=targets, shuffle=False)
     first = next(iter(probe))

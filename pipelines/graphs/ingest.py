@@ -1,5 +1,6 @@
 """Survey, plan, pack, commit: raw objects to one more snapshot of a dataset, with Ray Data over units."""
 
+import errno
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -27,6 +28,7 @@ from pipelines.stages.process import check_stages
 from pipelines.stages.survey import survey_entries
 
 CHUNKS = ((64, 32), (1024, 256), (2**62, 4096))  # until chunk i, so many entries a survey task
+PASSING = ("unreadable",)  # reasons that may be gone the next time: the same entry is tried again
 LISTING = pa.schema([("id", pa.int64()), ("entry", pa.string())])
 Report = Callable[[str, int, int], None]  # phase, units done, units in all
 
@@ -72,7 +74,7 @@ def ingest(
         plan = _plan(survey, known, settings, kind.patterns)
         if known and not plan.samples.num_rows and not plan.dropped.num_rows:
             return Outcome(manifest=known.manifest, books=Books(), added=False)
-        name = write_plan(storage, plan, modality, anonymous=anonymous)
+        name = write_plan(storage, plan, modality, survey=survey_id, anonymous=anonymous)
         done = _pack(storage, name, plan.units, report)
     books = _books(plan, done)
     manifest = Manifest(
@@ -95,14 +97,17 @@ def _list(
 ) -> tuple[str, int]:
     """Write down what the source holds and the parent snapshot has not seen, in chunks."""
     seen = known.listed() if known else frozenset()
-    new = ((id_, e) for e in list_source(source, kind) if (id_ := _entry_id(e)) not in seen)
-    hasher = blake3.blake3(settings.encode())
+    again = {row["name"] for row in known.dropped() if row["reason"] in PASSING} if known else set()
+    listed = ((_entry_id(entry), entry) for entry in list_source(source, kind))
+    new = ((id_, entry) for id_, entry in listed if id_ not in seen or entry.name in again)
+    hasher = blake3.blake3(f"{settings}{known.manifest.digest if known else ''}".encode())
     with tempfile.TemporaryDirectory(prefix="rayloom-") as folder:
         chunks = 0
         while chunk := list(islice(new, next(size for until, size in CHUNKS if chunks < until))):
             ids, entries = zip(*chunk, strict=True)
             columns = {"id": ids, "entry": [entry.to_json() for entry in entries]}
-            Path(folder, f"{chunks:06}").write_bytes(to_parquet(pa.table(columns, schema=LISTING)))
+            table = pa.table(columns, schema=LISTING)
+            Path(folder, f"{chunks:06}").write_bytes(to_parquet(table))
             hasher.update(b"".join(id_.to_bytes(8, "little", signed=True) for id_ in ids))
             chunks += 1
         survey_id = hasher.hexdigest()[:32]
@@ -148,19 +153,31 @@ def _survey(
 def _plan(
     survey: pa.Table, known: Dataset | None, settings: Mapping[str, Any], patterns: tuple[str, ...]
 ) -> Plan:
+    reasons = set(survey["reason"].to_pylist())
+    if reasons == {"no-such-field"}:
+        raise LookupError(f"no sample has what the filters ask for: {survey['detail'][0].as_py()}")
     if known is None:
         return make_plan(survey, settings=settings, patterns=patterns)
-    index = known.table(["key", "content", "source"])
-    contents = dict(zip(index["source"].to_pylist(), index["content"].to_pylist(), strict=True))
-    rows = survey.to_pylist()
-    fresh = [row for row in rows if contents.get(row["name"]) != row["content"] or row["content"] is None]
-    for row in fresh:
-        if row["status"] == "ok" and row["name"] in contents:
+    index = known.table(["key", "content", "source", "label", "caption"])
+    there = {row["source"]: row for row in index.to_pylist()}
+    left_out = {(row["name"], row["content"], row["reason"]) for row in known.dropped()}
+    left_contents = {(name, content) for name, content, _ in left_out}
+    fresh = []
+    for row in survey.to_pylist():
+        before = there.get(row["name"])
+        if before and before["content"] == row["content"]:
+            _same_words(row, before)
+            continue
+        if before and row["status"] == "ok":
             row |= {
                 "status": "quarantined",
                 "reason": "changed",
                 "detail": "a snapshot holds this name with other bytes; rename it, or build a new dataset",
             }
+        known_drop = (row["name"], row["content"], row["reason"]) in left_out
+        known_duplicate = row["status"] == "ok" and (row["name"], row["content"]) in left_contents
+        if not (known_drop or known_duplicate):
+            fresh.append(row)
     return make_plan(
         pa.Table.from_pylist(fresh, schema=SURVEY),
         settings=settings,
@@ -169,6 +186,15 @@ def _plan(
         known_contents=frozenset(index["content"].to_pylist()),
         known_classes=known.manifest.classes,
     )
+
+
+def _same_words(row: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    for field in ("label", "caption"):
+        if row["status"] == "ok" and row[field] != before[field]:
+            raise Conflict(
+                f"{row['name']} has {field} {row[field]!r} now, {before[field]!r} in the snapshot before. "
+                "Give the dataset another output; if folders are classes, say so with source.labels: folder"
+            )
 
 
 def _pack(storage: Storage, plan: str, units: int, report: Report) -> list[Done]:
@@ -189,12 +215,22 @@ def _pack(storage: Storage, plan: str, units: int, report: Report) -> list[Done]
 def _run(
     task: Callable[[dict[str, Any]], dict[str, Any]], units: int, phase: str, report: Report
 ) -> Iterator[int]:
-    """Run `task` once for every unit on the cluster. A worker that dies is replaced; tasks are idempotent."""
+    """Run `task` once for every unit. A worker that dies is replaced; tasks are idempotent."""
     if units == 0:
         return
+
+    def guarded(row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {**task(row), "errno": 0, "problem": "", "file": ""}
+        except OSError as e:  # Ray would wrap it, and lose that it was a full disk
+            problem = e.strerror or str(e)
+            return {**row, "errno": e.errno or errno.EIO, "problem": problem, "file": str(e.filename or "")}
+
     report(phase, 0, units)
-    rows = ray.data.range(units, override_num_blocks=units).map(task, num_cpus=1)
+    rows = ray.data.range(units, override_num_blocks=units).map(guarded, num_cpus=1)
     for count, row in enumerate(rows.iter_rows(), 1):
+        if row["errno"]:
+            raise OSError(row["errno"], row["problem"], row["file"] or None)
         report(phase, count, units)
         yield row["id"]
 

@@ -95,6 +95,8 @@ class Loader:
         """Go on where a loader of any world size was."""
         if state["seed"] != self.seed:
             raise ValueError(f"the state is of seed {state['seed']}, this loader has seed {self.seed}")
+        if not 0 <= state["position"] < self.num_samples:
+            raise ValueError(f"position {state['position']} is not in an epoch of {self.num_samples} samples")
         self.epoch, self._position = state["epoch"], state["position"]
 
     def __iter__(self) -> Iterator[Batch]:

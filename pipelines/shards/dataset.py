@@ -115,7 +115,7 @@ class Dataset:
         """Verify digests of manifest, index, shards and members; `share` of the shards, evenly chosen."""
         problems: list[str] = []
         seen: set[str] = set()
-        step = max(1, round(1 / share))
+        step = max(1, round(1 / share)) if share > 0 else len(self.manifest.shards) + 1
         for i, shard in enumerate(self.manifest.shards):
             problems += self._check_shard(shard, seen, deep=i % step == 0)
         books = self.manifest.books

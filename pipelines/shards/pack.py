@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 
 import modalities
 from modalities.base import BadSample, Files
-from pipelines.jsontext import dumps, loads
+from pipelines.jsontext import digest, dumps, loads
 from pipelines.parquet import to_parquet
 from pipelines.shards.index import Row, write_index
 from pipelines.shards.manifest import Shard
 from pipelines.shards.plan import Plan
 from pipelines.shards.storage import Storage
-from pipelines.shards.tar import TarWriter
+from pipelines.shards.tar import TarWriter, header
 from pipelines.sources import Entry, open_entry
 from pipelines.stages.process import Filtered, content_digest
 from pipelines.stages.sandbox import SandboxError, build
@@ -30,6 +30,7 @@ DROPPED = pa.schema(
         ("name", pa.string()),
         ("suffix", pa.string()),
         ("entry", pa.string()),
+        ("content", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("head", pa.binary()),  # the first bytes of what was quarantined, a few kilobytes at most
@@ -45,12 +46,15 @@ class Done:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-def write_plan(storage: Storage, plan: Plan, modality: str, *, anonymous: bool = False) -> str:
-    """Store the plan under its digest, one row group a unit, and return the digest.
+def write_plan(
+    storage: Storage, plan: Plan, modality: str, *, survey: str = "", anonymous: bool = False
+) -> str:
+    """Store the plan, one row group a unit, and return the name it goes by.
 
-    `anonymous`: its sources are read without credentials.
+    The name covers the `survey` that it was made from: the same samples may meanwhile lie elsewhere, and a
+    plan that names the old place must not be taken up again. `anonymous`: no credentials are used.
     """
-    name = plan.digest
+    name = digest([survey, plan.digest])
     with pq.ParquetWriter(out := BytesIO(), plan.samples.schema, compression="zstd") as writer:
         units = plan.samples["unit"].to_pylist()
         for unit in range(plan.units):
@@ -134,6 +138,9 @@ def _write_tar(
                 dropped.append(_drop(row, "filtered", built.reason, ""))
                 continue
             files, described = built
+            if problem := _does_not_fit(row["key"], files):
+                dropped.append(_drop(row, "quarantined", "does-not-fit", problem))
+                continue
             members = {ext: tar.add(f"{row['key']}.{ext}", files[ext]) for ext in sorted(files)}
             written.append(Row(files=members, **described))
         digest = tar.finish()
@@ -172,6 +179,16 @@ def _build(row: Mapping[str, Any], head: Mapping[str, Any]) -> tuple[Files, dict
     return files, described
 
 
+def _does_not_fit(key: str, files: Files) -> str:
+    """Why a sample cannot lie in a tar, or nothing. Asked before its first member is written."""
+    for ext, content in files.items():
+        try:
+            header(f"{key}.{ext}", len(content))
+        except ValueError as e:
+            return str(e)
+    return ""
+
+
 def _drop(row: Mapping[str, Any], status: str, reason: str, detail: str) -> dict[str, Any]:
-    kept = {name: row[name] for name in ("name", "suffix", "entry")}
+    kept = {name: row[name] for name in ("name", "suffix", "entry", "content")}
     return {**kept, "status": status, "reason": reason, "detail": detail, "head": row["head"]}

@@ -215,3 +215,72 @@ def test_tars_come_back_as_they_went_in(job: Callable[..., IngestJob], tmp_path:
         assert {e: c for e, c in second[key].items() if e != "meta.json"} == {
             e: c for e, c in files.items() if e != "meta.json"
         }
+
+
+def test_a_source_that_moved_after_an_interruption_loses_nothing(
+    job: Callable[..., IngestJob], source: Path
+) -> None:
+    golden = ingest_dataset(job()).manifest
+    whole = Path(job().output)
+    for path in [*whole.glob("manifest/*"), *whole.glob("runs/*/done/*"), *whole.glob("shards/*")]:
+        path.unlink()
+    moved = source.rename(source.with_name("moved"))
+    resumed = ingest_dataset(job(source={"uri": str(moved)}))
+    assert (resumed.books.written, resumed.manifest.digest) == (40, golden.digest)
+    assert Dataset.open(job().output).check()["ok"]
+
+
+def test_touched_duplicates_and_bad_files_are_not_counted_again(
+    job: Callable[..., IngestJob], source: Path
+) -> None:
+    shutil.copyfile(source / "cat/001.jpg", source / "cat/copy.jpg")
+    first = ingest_dataset(job(dedup="exact"))
+    assert (first.books.duplicates, first.books.quarantined) == (1, 1)
+    for path in source.rglob("*.jpg"):
+        os.utime(path, (1, 1))
+    again = ingest_dataset(job(dedup="exact"))
+    assert (again.added, again.manifest.digest) == (False, first.manifest.digest)
+
+
+def test_a_label_that_changes_under_a_snapshot_is_a_conflict(
+    job: Callable[..., IngestJob], source: Path
+) -> None:
+    ingest_dataset(job())
+    (source / "stray.jpg").write_bytes(picture(77))  # not every picture lies in a class's folder any more
+    with pytest.raises(Conflict, match=r"has label None now, '(cat|dog)' in the snapshot before"):
+        ingest_dataset(job())
+
+
+def test_an_output_inside_the_source_is_refused(job: Callable[..., IngestJob], source: Path) -> None:
+    with pytest.raises(ValueError, match="lies in the source"):
+        ingest_dataset(job(output=str(source / "data")))
+
+
+def test_a_filter_on_a_field_that_nothing_has_commits_nothing(job: Callable[..., IngestJob]) -> None:
+    stages = [{"kind": "filter", "field": "quality.blurr", "min": 0.0}]
+    with pytest.raises(LookupError, match="no 'blurr'"):
+        ingest_dataset(job(stages=stages, source={"synth": 3}))
+    assert latest(open_storage(job().output)) is None
+
+
+def test_a_full_disk_is_said_as_such_and_the_job_goes_on_later(
+    job: Callable[..., IngestJob], tmp_path: Path
+) -> None:
+    import subprocess
+
+    from jobs.failures import exit_code
+
+    (small := tmp_path / "small").mkdir()
+    size = ["-o", "size=60k"]
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", *size, "none", small]).returncode:
+        pytest.skip("needs root to mount a small file system")
+    try:
+        with pytest.raises(OSError, match="No space left") as failure:
+            ingest_dataset(job(output=str(small / "data")))
+        assert exit_code(failure.value) == 4
+        subprocess.run(["mount", "-o", "remount,size=20m", small], check=True)
+        resumed = ingest_dataset(job(output=str(small / "data")))
+        assert resumed.books.written == 40
+        assert Dataset.open(str(small / "data")).check()["ok"]
+    finally:
+        subprocess.run(["umount", small], check=True)
