@@ -27,17 +27,29 @@ def images(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> str:
     return output
 
 
-@pytest.fixture
-def run(images: str, tmp_path: Path) -> Callable[..., TrainJob]:
-    def make(**changes: Any) -> TrainJob:
+Make = Callable[..., TrainJob]
+
+
+@pytest.fixture(scope="module")
+def run(images: str) -> Make:
+    def make(output: Path | str, **changes: Any) -> TrainJob:
         values = {
             "kind": "train", "dataset": images, "task": "classification", "model": {"name": "window_nano"},
-            "steps": 6, "batch_size": 8, "output": str(tmp_path / "run"), "data": {"size": 24},
-            "checkpoint_every": 3,
+            "steps": 6, "batch_size": 8, "output": str(output), "data": {"size": 24}, "checkpoint_every": 3,
         }  # fmt: skip
         return TrainJob.model_validate(values | changes)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def whole(run: Make, tmp_path_factory: pytest.TempPathFactory) -> TrainJob:
+    """A run of six steps that nothing disturbed. Starting Ray Train takes long, so tests share it."""
+    job = run(tmp_path_factory.mktemp("whole") / "run")
+    summary = train.train_model(job)
+    assert summary["step"] == 6
+    assert 0 <= summary["metrics"]["val_accuracy"] <= 1
+    return job
 
 
 def losses(output: str) -> list[tuple[int, float]]:
@@ -45,17 +57,18 @@ def losses(output: str) -> list[tuple[int, float]]:
     return [(r["step"], r["loss"]) for r in records if "loss" in r]
 
 
+def before_the_end(job: TrainJob, output: Path) -> Path:
+    """A copy of a run that was cut off before its last checkpoint."""
+    shutil.copytree(job.output, output)
+    shutil.rmtree(output / "checkpoints" / "00000006")
+    return output
+
+
 def test_a_run_that_was_cut_off_ends_like_one_that_was_not(
-    run: Callable[..., TrainJob], tmp_path: Path
+    run: Make, whole: TrainJob, tmp_path: Path
 ) -> None:
-    whole = run()
-    summary = train.train_model(whole)
-    assert summary["step"] == 6
-    assert 0 <= summary["metrics"]["val_accuracy"] <= 1
     assert [step for step, _ in losses(whole.output)] == [1, 2, 3, 4, 5, 6]
-    shutil.copytree(whole.output, cut := tmp_path / "cut")
-    shutil.rmtree(cut / "checkpoints" / "00000006")
-    resumed = run(output=str(cut))
+    resumed = run(before_the_end(whole, tmp_path / "cut"))
     train.train_model(resumed)
     assert losses(resumed.output) == losses(whole.output)
     ends = [checkpoint.newest(open_storage(job.output)) for job in (whole, resumed)]
@@ -65,53 +78,64 @@ def test_a_run_that_was_cut_off_ends_like_one_that_was_not(
 
 
 def test_relative_places_are_in_the_current_folder(
-    run: Callable[..., TrainJob], images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Make, images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    train.train_model(run(steps=1, output="here/run"))
+    train.train_model(run("here/run", steps=1))
     assert Path("here/run/log.jsonl").is_file()
     job = InferJob(kind="infer", dataset=images, checkpoint="here/run", output="here/predictions")
     infer.infer_dataset(job)
     assert list(Path("here/predictions/parts").glob("*.parquet"))
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_said_so(
-    run: Callable[..., TrainJob], caplog: pytest.LogCaptureFixture
+def test_a_damaged_checkpoint_is_passed_over_and_written_anew(
+    whole: TrainJob, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    job = run()
-    train.train_model(job)
-    [weights] = Path(job.output, "checkpoints/00000006").glob("*-model.safetensors")
+    shutil.copytree(whole.output, copy := tmp_path / "copy")
+    storage = open_storage(str(copy))
+    good = checkpoint.read(storage, 6)
+    [weights] = (copy / "checkpoints/00000006").glob("*-model.safetensors")
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    found = checkpoint.newest(open_storage(job.output))
+    found = checkpoint.newest(storage)
     assert found is not None
     assert found.step == 3
     assert "checkpoint 6" in caplog.text
+    checkpoint.write(storage, good)
+    again = checkpoint.newest(storage)
+    assert again is not None
+    assert again.step == 6
 
 
-def test_another_job_in_the_same_place_is_refused(run: Callable[..., TrainJob]) -> None:
-    train.train_model(run(steps=1))
+def test_another_job_or_dataset_in_the_same_place_is_refused(
+    run: Make, whole: TrainJob, tmp_path: Path
+) -> None:
     with pytest.raises(Conflict, match="differs in learning_rate"):
-        train.train_model(run(steps=1, learning_rate=1e-5))
+        train.train_model(run(whole.output, learning_rate=1e-5))
+    values = {
+        "kind": "ingest",
+        "modality": "image",
+        "source": {"synth": 8},
+        "output": str(tmp_path / "other"),
+    }
+    ingest_dataset(IngestJob.model_validate(values))
+    with pytest.raises(Conflict, match="on another dataset"):
+        train.train_model(run(whole.output, dataset=str(tmp_path / "other")))
 
 
-def test_two_workers_train_as_one_does(run: Callable[..., TrainJob], tmp_path: Path) -> None:
-    alone = run(steps=3, precision="fp32")
-    train.train_model(alone)
-    pair = run(steps=3, precision="fp32", workers=2, output=str(tmp_path / "pair"))
+def test_two_workers_train_as_one_does(run: Make, whole: TrainJob, tmp_path: Path) -> None:
+    pair = run(tmp_path / "pair", workers=2)
     train.train_model(pair)
-    for (_, a), (_, b) in zip(losses(alone.output), losses(pair.output), strict=True):
-        assert a == pytest.approx(b, rel=2e-3)
+    for (_, a), (_, b) in zip(losses(whole.output), losses(pair.output), strict=True):
+        assert a == pytest.approx(b, rel=5e-3)
 
 
 def test_predictions_stand_beside_the_samples_and_a_second_run_does_nothing(
-    run: Callable[..., TrainJob], images: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    whole: TrainJob, images: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trained = run(steps=2)
-    train.train_model(trained)
     job = InferJob(
-        kind="infer", dataset=images, checkpoint=trained.output, output=str(tmp_path / "predictions")
+        kind="infer", dataset=images, checkpoint=whole.output, output=str(tmp_path / "predictions")
     )
     snapshot, new = infer.infer_dataset(job)
     dataset = Dataset.open(images)
@@ -124,28 +148,24 @@ def test_predictions_stand_beside_the_samples_and_a_second_run_does_nothing(
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_only_new_shards_are_predicted_and_another_model_is_refused(
-    run: Callable[..., TrainJob], tmp_path: Path
-) -> None:
+def test_only_new_shards_are_predicted_and_another_model_is_refused(whole: TrainJob, tmp_path: Path) -> None:
     output = str(tmp_path / "growing")
     values = {"kind": "ingest", "modality": "image", "output": output, "shards": {"max_samples": 6}}
-    first = IngestJob.model_validate(values | {"source": {"synth": 12}})
-    ingest_dataset(first)
-    trained = run(dataset=output, steps=1)
-    train.train_model(trained)
-    job = InferJob(kind="infer", dataset=output, checkpoint=trained.output, output=str(tmp_path / "p"))
+    ingest_dataset(IngestJob.model_validate(values | {"source": {"synth": 12}}))
+    job = InferJob(kind="infer", dataset=output, checkpoint=whole.output, output=str(tmp_path / "p"))
     assert infer.infer_dataset(job)[1] == 2
     ingest_dataset(IngestJob.model_validate(values | {"source": {"synth": 18}}))
     snapshot, new = infer.infer_dataset(job)
     assert (new, snapshot.number, sum(part.rows for part in snapshot.parts)) == (1, 1, 18)
-    other = run(dataset=output, steps=1, seed=5, output=str(tmp_path / "other"))
-    train.train_model(other)
+    other = before_the_end(whole, tmp_path / "other")
     with pytest.raises(Conflict, match="another checkpoint"):
-        infer.infer_dataset(job.model_copy(update={"checkpoint": other.output}))
+        infer.infer_dataset(job.model_copy(update={"checkpoint": str(other)}))
 
 
-def test_tasks_that_the_data_cannot_answer_say_what_is_missing(run: Callable[..., TrainJob]) -> None:
+def test_tasks_that_the_data_cannot_answer_say_what_is_missing(run: Make, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="task regression needs target"):
-        train.train_model(run(task="regression"))
+        train.train_model(run(tmp_path / "run", task="regression"))
     with pytest.raises(LookupError, match="did you mean"):
-        train.train_model(run(model={"name": "window_nno"}))
+        train.train_model(run(tmp_path / "run", model={"name": "window_nno"}))
+    with pytest.raises(LookupError, match="image has no option 'sise'; did you mean 'size'"):
+        train.train_model(run(tmp_path / "run", data={"sise": 24}))
