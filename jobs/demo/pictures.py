@@ -156,6 +156,12 @@ def clouds(answer: Answer, features: Sequence[str]) -> tuple[Pixels, Pixels, Pix
     return views[0], views[1], views[2], _hidden_error((made - true).T, hidden)
 
 
+def labelled(answer: Answer) -> tuple[Pixels, Pixels]:
+    """A cloud from two sides, coloured by the class of each point: the true one, and the one given."""
+    points, true, said = answer.inputs["points"], answer.inputs["segmentation"], answer.output["segmentation"]
+    return _two_views(points, material_map(true)), _two_views(points, material_map(np.asarray(said)))
+
+
 def _two_views(points: NDArray[np.floating[Any]], colours: Pixels) -> Pixels:
     return np.concatenate([_view(points, colours, azimuth) for azimuth in AZIMUTHS_DEG], axis=1)
 

@@ -274,12 +274,13 @@ def _predictions(result: Result) -> str:
         ("masked", "pointcloud"): ("reconstruction", _clouds),
         ("classification", "video"): ("probabilities", _clips),
         ("segmentation", "hyperspectral"): ("segmentation", _materials),
+        ("segmentation", "pointcloud"): ("segmentation", _points),
         ("regression", "lighting"): ("value", _lights),
     }
     if (study.train.task, study.modality) not in views:
         return f"<p>{table.num_rows} predictions lie in {_code(study.infer.output)}.</p>"
     field, view = views[study.train.task, study.modality]
-    most = {"_clouds": 3, "_clips": CLIPS}.get(view.__name__, ANSWERS)
+    most = {"_clouds": 3, "_points": 3, "_clips": CLIPS}.get(view.__name__, ANSWERS)
     shown = pictures.answers(result, field, most)
     lost = table.num_rows - (len(table) - table[field].null_count if field in table.column_names else 0)
     failed = f"<p class=note>{lost} of {table.num_rows} samples could not be predicted.</p>" if lost else ""
@@ -313,6 +314,19 @@ def _photographs(result: Result, shown: list[Answer]) -> str:
 def _clouds(result: Result, shown: list[Answer]) -> str:
     features = result.study.train.data.get("features", ("height", "intensity", "rgb"))
     return _reconstructions([pictures.clouds(answer, features) for answer in shown], shown, "large")
+
+
+def _points(result: Result, shown: list[Answer]) -> str:
+    views = [pictures.labelled(answer) for answer in shown]
+    rows = {
+        "the classes": [pictures.uri(true) for true, _ in views],
+        "what it says": [pictures.uri(said) for _, said in views],
+    }
+    feet = [
+        f"{np.mean(np.asarray(a.output['segmentation']) == a.inputs['segmentation']):.0%} right"
+        for a in shown
+    ]
+    return _grid([answer.row.key for answer in shown], rows, feet, "large")
 
 
 def _reconstructions(views: Sequence[Any], shown: list[Answer], size: str = "") -> str:

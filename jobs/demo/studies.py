@@ -142,6 +142,25 @@ def _pointcloud(root: Path, folder: Path, data: Path | None) -> Study:
     tiles = {"size": 0.35} if data is None else {"size": 100.0}
     common = {"modality": "pointcloud"}
     scan = folder if data is None else folder / "autzen_trim.laz"
+    train: dict[str, Any]
+    facts: dict[str, Any]
+    if data is None:
+        train = {"task": "masked", "model": {"name": "points_nano", "options": {"mask_ratio": 0.5}}}
+        facts = {
+            "metric": "masked_mse",
+            "chance": "baseline_mse",
+            "says": "Half of the points lose what is stored at them, and get it back from their neighbours. "
+            "Held out: tiles of the same scene. Compared with the mean of the points left.",
+        }
+    else:
+        train = {"task": "segmentation", "model": {"name": "points_nano"}}
+        facts = {
+            "metric": "pixel_accuracy",
+            "chance": "most common class",
+            "better": "higher",
+            "says": "Is a point of the ground? Held out: tiles of the same scene. Compared with always naming "
+            "the more common class.",
+        }
     return _study(
         root,
         [
@@ -156,17 +175,9 @@ def _pointcloud(root: Path, folder: Path, data: Path | None) -> Study:
                 "shards": {"max_samples": 24},
             },
         ],
-        {
-            "task": "masked",
-            "model": {"name": "points_nano", "options": {"mask_ratio": 0.5}},
-            "steps": 100,
-            "data": {"num_points": 512},
-        },
+        {"steps": 100, "data": {"num_points": 512}, **train},
         title="A point cloud" if data is not None else "A point cloud from a stereo pair",
-        metric="masked_mse",
-        chance="baseline_mse",
-        says="Half of the points lose what is stored at them, and get it back from their neighbours. Held "
-        "out: tiles of the same scene. Compared with the mean of the points left.",
+        **facts,
     )
 
 
@@ -210,7 +221,7 @@ def _lighting(root: Path, data: Path | None) -> Study:
     common: dict[str, Any] = {"modality": "lighting"}
     rendered: dict[str, Any] = {
         **common,
-        "source": {"synth": 160},
+        "source": {"synth": 128},
         "split": {"val": 0.2},
         "shards": {"max_samples": 40},
     }
@@ -223,7 +234,7 @@ def _lighting(root: Path, data: Path | None) -> Study:
         {
             "task": "regression",
             "model": {"name": "light_nano"},
-            "steps": 200,
+            "steps": 150,
             "data": {"frames": 4, "size": 32},
         },
         title="Rendered lighting",
