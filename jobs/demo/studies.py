@@ -158,8 +158,8 @@ def _pointcloud(root: Path, folder: Path, data: Path | None) -> Study:
             "metric": "pixel_accuracy",
             "chance": "most common class",
             "better": "higher",
-            "says": "Is a point of the ground? Held out: tiles of the same scene. Compared with always naming "
-            "the more common class.",
+            "says": "Is a point of the ground? Held out: tiles of the same scene. Compared with always "
+            "naming the more common class.",
         }
     return _study(
         root,
