@@ -68,7 +68,7 @@ def write_dataset(root: Path, modality: str, splits: Mapping[str, int]) -> Datas
         storage.put(shard.key, file.getvalue())
         storage.put(shard.index_key, index)
         shards.append(shard)
-    lost = {"status": "quarantined", "name": HOSTILE, "suffix": "", "entry": "", "head": b""}
+    lost = {"status": "quarantined", "name": HOSTILE, "suffix": "", "entry": "", "content": None, "head": b""}
     write_dropped(storage, "quarantine/p/survey.parquet", [{**lost, "reason": HOSTILE, "detail": HOSTILE}])
     books = Books(inputs=seed + 1, written=seed, quarantined=1)
     manifest = Manifest(

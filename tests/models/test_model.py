@@ -53,7 +53,7 @@ def test_every_task_answers_for_every_kind_of_data(name: str) -> None:
     assert places.dtype == torch.int64
     assert places.shape == dense_shape(name, x)
     masked = task("masked")
-    assert masked["error"].shape == (4,)
+    assert masked["masked_mse"].shape == (4,)
     assert masked["reconstruction"].shape == x.shape
 
 

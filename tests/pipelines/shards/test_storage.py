@@ -12,6 +12,7 @@ def s3() -> Iterator[None]:
     """A real HTTP server on loopback that speaks S3."""
     import boto3
     from moto.server import ThreadedMotoServer
+    from s3fs import S3FileSystem
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -23,6 +24,7 @@ def s3() -> Iterator[None]:
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         boto3.client("s3").create_bucket(Bucket="bucket")
         yield
+        S3FileSystem.clear_instance_cache()  # s3fs would hand the next one a client of this server
     server.stop()
 
 
