@@ -22,7 +22,7 @@ def s3() -> Iterator[None]:
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        boto3.client("s3").create_bucket(Bucket="bucket")
+        boto3.client("s3").create_bucket(Bucket="datasets")
         yield
         S3FileSystem.clear_instance_cache()  # s3fs would hand the next one a client of this server
     server.stop()
@@ -32,7 +32,7 @@ def s3() -> Iterator[None]:
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "s3":
         request.getfixturevalue("s3")
-        return open_storage(f"s3://bucket/{tmp_path.name}")
+        return open_storage(f"s3://datasets/{tmp_path.name}")
     return open_storage(str(tmp_path / "data") if request.param == "local" else f"memory://{tmp_path.name}")
 
 
