@@ -221,7 +221,7 @@ def _lighting(root: Path, data: Path | None) -> Study:
     common: dict[str, Any] = {"modality": "lighting"}
     rendered: dict[str, Any] = {
         **common,
-        "source": {"synth": 128},
+        "source": {"synth": 160},
         "split": {"val": 0.2},
         "shards": {"max_samples": 40},
     }
@@ -234,7 +234,7 @@ def _lighting(root: Path, data: Path | None) -> Study:
         {
             "task": "regression",
             "model": {"name": "light_nano"},
-            "steps": 150,
+            "steps": 200,
             "data": {"frames": 4, "size": 32},
         },
         title="Rendered lighting",
