@@ -1,5 +1,6 @@
 """Run an ingest job: raw objects to one more snapshot of a dataset."""
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from jobs.cluster import cluster
 from jobs.config.schema import IngestJob
 from jobs.progress import Progress
 from pipelines.shards.storage import open_storage
+from pipelines.sources.places import resolve, split_glob
 
 SETTINGS = ("stages", "decode", "dedup", "seed", "split", "shards")  # what decides the bytes, with the inputs
 
@@ -48,13 +50,8 @@ def ingest_dataset(job: IngestJob) -> Any:
     source = SimpleNamespace(**resolved["source"], seed=job.seed)
     output = open_storage(job.output).url
     local = None if "://" in output else Path(output)
-    if local and job.source.uri and "://" not in job.source.uri:
-        source_path = Path(job.source.uri).expanduser().absolute()
-        if local.is_relative_to(source_path):
-            raise ValueError(
-                f"output {job.output} lies in the source {job.source.uri}: the next run would take the "
-                "shards for new data; put it elsewhere"
-            )
+    if job.source.uri:
+        _check_apart(job.source.uri, output)
     progress = Progress(f"ingest {job.modality}", local and local / "runs" / "progress.jsonl")
     from pipelines.graphs.ingest import ingest
 
@@ -70,3 +67,16 @@ def ingest_dataset(job: IngestJob) -> Any:
         )
     finally:
         progress.close()
+
+
+def _check_apart(source: str, output: str) -> None:
+    """Refuse an output below the source, whichever way either is written: links, file: URLs, globs."""
+    root = split_glob(resolve(source))[0]
+    ours, theirs = (
+        (place if "://" in place else os.path.realpath(place)).rstrip("/") + "/" for place in (output, root)
+    )
+    if ours.startswith(theirs):
+        raise ValueError(
+            f"output {output} lies in the source {source}: the next run would take the shards for new data; "
+            "put it elsewhere"
+        )

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from jobs.config.mistakes import suggest
 
-SCHEMES: Final = ("file", "s3", "gs", "az", "abfs", "http", "https", "memory")
+SCHEMES: Final = ("file", "s3", "gs", "az", "abfs", "http", "https")
 UNITS: Final = {"": 1, "B": 1} | {f"{p}B": 1000**n for n, p in enumerate("KMGT", 1)}
 BINARY: Final = {f"{p}iB": 1024**n for n, p in enumerate("KMGT", 1)}
 
@@ -36,6 +36,8 @@ def parse_place(text: str) -> str:
         raise ValueError("is a shell command; jobs run none, copy the data to a folder or an object store")
     scheme, colon, rest = text.partition(":")
     if colon and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        if scheme.lower() == "memory":
+            raise ValueError("is memory of one process, which workers do not see; use a folder or s3://")
         if scheme not in SCHEMES:
             raise ValueError(
                 f"has the scheme {scheme!r}; known are {', '.join(SCHEMES)}{suggest(scheme, SCHEMES)}"
@@ -111,6 +113,13 @@ def parse_sequence(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def parse_name(text: str) -> str:
+    """What goes before keys: one part of a path that every tar reader agrees on."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", text):
+        raise ValueError("must be 1 to 60 of the characters A-Z a-z 0-9 _ -")
+    return text
+
+
 def parse_field(text: str) -> str:
     """What a filter looks at."""
     if not re.fullmatch(r"(quality|meta)\.[\w.-]+|label|caption", text):
@@ -121,6 +130,7 @@ def parse_field(text: str) -> str:
 
 
 Place = Annotated[str, AfterValidator(parse_place)]
+SourceName = Annotated[str, AfterValidator(parse_name)]
 FieldName = Annotated[str, AfterValidator(parse_field)]
 OutputPlace = Annotated[str, AfterValidator(parse_output)]
 ByteSize = Annotated[

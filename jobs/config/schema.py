@@ -14,6 +14,7 @@ from jobs.config.fields import (
     OutputPlace,
     Place,
     Share,
+    SourceName,
     Values,
     parse_sequence,
 )
@@ -50,6 +51,19 @@ class Source(Section):
     )
     caption_column: str = Field(
         default="caption", min_length=1, description="column of a table that holds captions"
+    )
+    group_column: str = Field(
+        default="group",
+        min_length=1,
+        description="column of a table that holds the scene, all of which goes into one split",
+    )
+    name: SourceName | None = Field(
+        default=None,
+        description="goes before every sample's name; give it to a source that is added to a dataset of "
+        "another one with the same file names",
+    )
+    allow_empty: Annotated[bool, INCIDENTAL] = Field(
+        default=False, description="take a source with nothing in it for one that fills later"
     )
     anonymous: Annotated[bool, INCIDENTAL] = Field(
         default=False, description="read an object store without credentials; these never stand in a job file"

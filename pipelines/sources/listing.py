@@ -18,7 +18,8 @@ LABELS = ("auto", "folder", "sidecar", "column", "none")
 
 
 class Source(Protocol):
-    """What a job says about its source; `seed` and `group_column` are read too where they are there."""
+    """What a job says about its source; also read where they are there: seed, group_column, anonymous, name,
+    which goes before the name of every entry, and allow_empty."""
 
     @property
     def uri(self) -> str | None: ...
@@ -43,13 +44,34 @@ def list_source(source: Source, modality: Modality) -> Iterator[Entry]:
 
     Raises:
         ValueError: the source cannot be listed at all (scheme, options); the message says what to write.
-        FileNotFoundError: nothing is there.
+        FileNotFoundError: nothing is there, or nothing in it, which `allow_empty` takes.
     """
     if source.labels not in LABELS:
         raise ValueError(f"labels must be one of {', '.join(LABELS)}, got {source.labels!r}")
     if source.uri is None:
-        return _list_synth(source.synth or 0, getattr(source, "seed", 0), modality)
-    return _list_place(source, source.uri, modality)
+        entries = _list_synth(source.synth or 0, getattr(source, "seed", 0), modality)
+    else:
+        entries = _some(_list_place(source, source.uri, modality), source)
+    name = getattr(source, "name", None)
+    return (_called(entry, name) for entry in entries) if name else entries
+
+
+def _some(entries: Iterator[Entry], source: Source) -> Iterator[Entry]:
+    """The same, at least one: a typing error in a path must not become a dataset of nothing."""
+    first = next(entries, None)
+    if first is not None:
+        yield first
+        yield from entries
+    elif not getattr(source, "allow_empty", False):
+        what = f"nothing matches {source.glob}" if source.glob else "there is nothing to ingest"
+        raise FileNotFoundError(
+            f"{source.uri}: {what} (dot files and readmes are passed over); "
+            "source.allow_empty: true takes that for a source that fills later"
+        )
+
+
+def _called(entry: Entry, source: str) -> Entry:
+    return replace(entry, name=f"{source}/{entry.name}", group=f"{source}/{entry.group}")
 
 
 def _list_synth(count: int, seed: int, modality: Modality) -> Iterator[Entry]:

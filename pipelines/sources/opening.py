@@ -21,8 +21,8 @@ def open_entry(
 
     Raises:
         BadSample: unreadable (gone, cut, refused by the storage), too-large (more than `max_bytes` to hold in
-            memory; local files above IN_PLACE_BYTES are not held), unsafe, truncated or whatever the listing
-            found.
+            memory; local files above IN_PLACE_BYTES are not held), unsafe, truncated, bad-sidecar (a class
+            file without a class) or whatever the listing found.
     """
     if entry.refusal is not None:
         raise BadSample(*entry.refusal)
@@ -32,6 +32,8 @@ def open_entry(
     content: bytes | Path = b"" if entry.name.endswith("/") else reader.open(entry.content)
     companions = {name: reader.open(part) for name, part in entry.companions.items()}
     sidecars = {extension: reader.read(part) for extension, part in entry.sidecars.items()}
+    if "cls" in sidecars and not sidecars["cls"].strip():
+        raise BadSample("bad-sidecar", "the .cls file beside it is empty; write the class, or take it away")
     return Raw(name=entry.name, content=content, companions=companions), sidecars
 
 

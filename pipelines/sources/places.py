@@ -2,7 +2,7 @@
 
 import os
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from pipelines.sources.stores import LocalStore, Store
 
@@ -41,7 +41,13 @@ def resolve(uri: str) -> str:
         parts = urlsplit(uri)
         if parts.netloc not in ("", "localhost"):
             raise ValueError(f"{uri!r}: a file: URL has three slashes, file:///data/x.jpg")
-        uri = parts.path
+        if parts.query or parts.fragment:
+            raise ValueError(
+                f"{uri!r}: a ? or # in a file: URL is written %3F or %23; or give the plain path"
+            )
+        uri = os.fsdecode(unquote_to_bytes(parts.path))
+        if "\0" in uri:
+            raise ValueError(f"{uri!r} has a NUL byte in it")
     return os.path.abspath(os.path.expanduser(uri))
 
 

@@ -47,16 +47,18 @@ def is_table(store: Store, node: Node, modality: Modality, uri_column: str) -> b
 
 
 def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -> Iterator[Entry]:
-    """Entries in the order of the rows. A URI that comes again is a sample of its own, called `name~2`.
+    """Entries in the order of the rows. A name that comes again is a sample of its own, called `name~2`.
 
-    Relative URIs start at the table's folder. Only a local table may name local files. Rows that name nothing
-    readable become refused entries.
+    Relative URIs start at the table's folder. Only a local table may name local files; those outside of its
+    folder go by their last name alone, so that no name says where this machine keeps them. Rows that name
+    nothing readable become refused entries.
     """
     folder = node.uri.rpartition("/")[0]
     group_column = getattr(columns, "group_column", None)
     wanted = [columns.label_column, columns.caption_column, *([group_column] if group_column else [])]
     rows = _read_rows(store, node, columns.uri_column, wanted)
-    names = _Names()
+    names, groups = _Names(), _Groups()
+    anonymous = bool(getattr(columns, "anonymous", False))
     stores: dict[str, Store] = {}
     first = True
     for number, row in enumerate(rows, start=1):
@@ -71,21 +73,24 @@ def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -
                 f"row-{number:09d}", "unreadable", f"row {number} of {node.uri} has no {columns.uri_column}"
             )
             continue
-        entry = _entry(uri.strip(), folder, modality, stores)
+        entry = _entry(uri.strip(), folder, modality, stores, anonymous=anonymous)
         name = names.claim(entry.name)
+        if entry.refusal is None and "/" not in entry.name:
+            entry = replace(entry, group=groups.of(entry))
         label = _text(row.get(columns.label_column)) if columns.labels in ("auto", "column") else None
         group = _text(row.get(group_column)) if group_column else None
         caption = _text(row.get(columns.caption_column))
         yield replace(entry, name=name, label=label, caption=caption, group=group or entry.group)
 
 
-def _entry(uri: str, folder: str, modality: Modality, stores: dict[str, Store]) -> Entry:
+def _entry(uri: str, folder: str, modality: Modality, stores: dict[str, Store], *, anonymous: bool) -> Entry:
     name = _name(uri)
     try:
-        uri = _absolute(uri, folder)
+        given, uri = uri, _absolute(uri, folder)
+        name = _name_of(given, uri, folder)
         place = uri.partition("://")[0] if "://" in uri else ""
         if place not in stores:
-            stores[place] = open_store(uri)
+            stores[place] = open_store(uri, anonymous=anonymous)
     except ValueError as error:
         return refused(name, "unsafe", str(error))
     store = stores[place]
@@ -130,6 +135,16 @@ def _name(uri: str) -> str:
     return "/".join(parts) or "(no name)"
 
 
+def _name_of(given: str, uri: str, folder: str) -> str:
+    """The name of what lies at `uri`: from the table's folder on; a local file elsewhere by its last name."""
+    if not scheme_of(given) and not given.startswith(("/", "~")):
+        return _name(given)
+    root = (str(local_path(folder)) if is_local(folder) else folder).rstrip("/") + "/"
+    if uri.startswith(root):
+        return _name(uri[len(root) :])
+    return _name(uri.rstrip("/").rpartition("/")[2] if is_local(uri) else uri)
+
+
 def _stem(name: str) -> str:
     folder, slash, base = name.rpartition("/")
     return folder + slash + (base.rpartition(".")[0] or base)
@@ -150,6 +165,21 @@ class _Names:
             candidate = f"{folder}{slash}{stem}~{i}{dot}{suffix}"
         self._taken.add(hash(candidate))
         return candidate
+
+
+class _Groups:
+    """Groups of objects that share a last name: the same object one group, another object another."""
+
+    def __init__(self) -> None:
+        self._number: dict[int, int] = {}  # of an object, among those of its name
+        self._count: dict[int, int] = {}
+
+    def of(self, entry: Entry) -> str:
+        place, name = hash(entry.content.uri), hash(entry.name)
+        if place not in self._number:
+            self._number[place] = self._count[name] = self._count.get(name, 0) + 1
+        number = self._number[place]
+        return entry.group if number == 1 else f"{entry.group}~{number}"
 
 
 def _text(value: Any) -> str | None:

@@ -304,6 +304,27 @@ TABLE = {
         "output",
         "is read-only over http",
     ),
+    "output into memory": (
+        INGEST.replace("out\n", "memory://out\n"),
+        [],
+        "4:9",
+        "output",
+        "is memory of one process, which workers do not see",
+    ),
+    "source in memory": (
+        INGEST.replace("raw", "'memory://x'"),
+        [],
+        "3:15",
+        "source.uri",
+        "is memory of one process, which workers do not see",
+    ),
+    "name of a source": (
+        INGEST.replace("{uri: raw}", "{uri: raw, name: a/b}"),
+        [],
+        "3:26",
+        "source.name",
+        "must be 1 to 60 of the characters A-Z a-z 0-9 _ -",
+    ),
     "empty place": (INGEST.replace("out\n", "''\n"), [], "4:9", "output", "is empty; give a local path"),
     "password in a URL": (
         INGEST.replace("raw", "'https://me:hunter2@host/x'"),

@@ -139,7 +139,7 @@ def test_warm_up_is_a_twentieth_of_training(steps: int, warmup: str, expected: i
 @pytest.mark.parametrize(
     "place",
     ["raw", "/abs/raw", "../raw", "raw files/a", "file:///a", "s3://b/c", "gs://b", "az://c/d",
-     "abfs://c@account.dfs.core.windows.net/d", "https://host/a.tar", "memory://x"],
+     "abfs://c@account.dfs.core.windows.net/d", "https://host/a.tar"],
 )  # fmt: skip
 def test_places_of_known_schemes_are_taken_as_they_are(place: str, job_file: Path) -> None:
     job_file.write_text(INGEST)
