@@ -18,8 +18,11 @@ LABELS = ("auto", "folder", "sidecar", "column", "none")
 
 
 class Source(Protocol):
-    """What a job says about its source; also read where they are there: seed, group_column, anonymous, name,
-    which goes before the name of every entry, and allow_empty."""
+    """What a job says about its source.
+
+    Read too where they are there: seed, group_column, anonymous, allow_empty, and name, which goes before
+    the name of every entry.
+    """
 
     @property
     def uri(self) -> str | None: ...

@@ -78,7 +78,7 @@ def test_a_named_source_never_meets_another(listing: Lister, tree: Tree) -> None
 @pytest.mark.parametrize("files", [(), ("README.md", ".hidden.jpg")])
 def test_a_source_of_nothing_is_a_mistake(listing: Lister, tree: Tree, files: tuple[str, ...]) -> None:
     root = tree(*files)
-    with pytest.raises(FileNotFoundError, match="nothing to ingest.*allow_empty"):
+    with pytest.raises(FileNotFoundError, match=r"nothing to ingest.*allow_empty"):
         listing(root)
     with pytest.raises(FileNotFoundError, match=r"nothing matches \*\.jpg"):
         listing(root, glob="*.jpg")
@@ -90,7 +90,7 @@ def test_a_class_file_without_a_class_is_refused(listing: Lister, tree: Tree, co
     root = tree("a.jpg", "b.jpg")
     (root / "a.cls").write_bytes(content)
     first, second = listing(root)
-    with pytest.raises(BadSample, match="bad-sidecar: .*empty"):
+    with pytest.raises(BadSample, match=r"bad-sidecar: .*empty"):
         open_entry(first)
     assert open_entry(second)[1] == {}
     assert open_entry(listing(root, labels="none")[0])[1] == {}
