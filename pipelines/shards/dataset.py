@@ -1,7 +1,6 @@
 """Reading a dataset by its manifest: rows of the index, files by key, and the proof that all is well."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -12,14 +11,13 @@ import pyarrow as pa
 
 from modalities.base import Files
 from pipelines.parquet import from_parquet
+from pipelines.seal import Corrupt
 from pipelines.shards.index import Row, read_index, rows_of
-from pipelines.shards.manifest import Manifest, Shard, load
-from pipelines.shards.storage import Storage, open_storage
-from pipelines.shards.tar import Member, walk
+from pipelines.shards.manifest import Manifest, Shard, load, plan_of
+from pipelines.shards.storage import Storage, open_storage, read_verified
+from pipelines.shards.tar import Member
 
-
-class Corrupt(RuntimeError):
-    """Stored bytes are not what the manifest or the index says they are."""
+__all__ = ["Corrupt", "Dataset"]
 
 
 class Dataset:
@@ -36,10 +34,13 @@ class Dataset:
 
     def index(self, shard: Shard, columns: list[str] | None = None) -> pa.Table:
         """The index beside a shard, verified."""
-        content = self.storage.get(shard.index_key)
-        if blake3.blake3(content).hexdigest() != shard.index:
-            raise Corrupt(f"{shard.index_key} in {self.storage.url} is damaged; run rayloom repair")
-        return read_index(content, columns)
+
+        def verified(content: bytes) -> pa.Table:
+            if blake3.blake3(content).hexdigest() != shard.index:
+                raise Corrupt("it is not the index the snapshot names; run rayloom repair")
+            return read_index(content, columns)
+
+        return read_verified(self.storage, shard.index_key, verified)
 
     def rows(self, shard: Shard) -> list[Row]:
         """What the index says of a shard's samples, in their order."""
@@ -56,22 +57,27 @@ class Dataset:
         members = {ext: m for ext, m in row.files.items() if only is None or ext in only}
         start = min(m.offset for m in members.values())
         end = max(m.offset + m.size for m in members.values())
-        content = memoryview(self.storage.get(shard.key, start, end - start))
-        return {
-            ext: self._verified(shard, m, content[m.offset - start :][: m.size]) for ext, m in members.items()
-        }
+        return self._verified(shard, list(members.items()), start, end - start)
 
     def read(self, shard: Shard, member: Member) -> bytes:
         """One file by one ranged read, verified."""
-        return self._verified(shard, member, self.storage.get(shard.key, member.offset, member.size))
+        return self._verified(shard, [("", member)], member.offset, member.size)[""]
 
-    def _verified(self, shard: Shard, member: Member, content: bytes | memoryview) -> bytes:
-        if len(content) != member.size or crc32c.crc32c(content) != member.crc32c:
-            raise Corrupt(
-                f"{member.name} in {shard.key} of {self.storage.url} is damaged "
-                f"(crc32c differs from the index); run rayloom check, then rayloom repair"
-            )
-        return bytes(content)
+    def _verified(
+        self, shard: Shard, members: list[tuple[str, Member]], start: int, size: int
+    ) -> dict[str, bytes]:
+        """Members out of one range; a range that does not verify is read once more."""
+        for _ in range(2):
+            content = memoryview(self.storage.get(shard.key, start, size))
+            found = {ext: content[m.offset - start :][: m.size] for ext, m in members}
+            bad = next((m for ext, m in members if not _intact(m, found[ext])), None)
+            if bad is None:
+                return {ext: bytes(part) for ext, part in found.items()}
+        assert bad is not None
+        raise Corrupt(
+            f"{bad.name} in {shard.key} of {self.storage.url} is damaged "
+            f"(crc32c differs from the index); run rayloom check, then rayloom repair"
+        )
 
     def find(self, key: str) -> tuple[Shard, Row]:
         """Where a sample is. LookupError names near keys."""
@@ -95,15 +101,15 @@ class Dataset:
         seen: set[int] = set()
         for run in self.manifest.plans:
             for key in self.storage.list(f"runs/{run.partition('/')[0]}/listing/"):
-                seen.update(from_parquet(self.storage.get(key), ["id"])["id"].to_pylist())
+                seen.update(read_verified(self.storage, key, from_parquet)["id"].to_pylist())
         return frozenset(seen)
 
     def dropped(self) -> list[dict[str, Any]]:
         """What was quarantined, filtered or a duplicate, with reasons."""
         rows: list[dict[str, Any]] = []
         for run in self.manifest.plans:
-            for key in self.storage.list(f"quarantine/{run.rpartition('/')[2]}/"):
-                rows += from_parquet(self.storage.get(key)).to_pylist()
+            for key in self.storage.list(f"quarantine/{plan_of(run)}/"):
+                rows += read_verified(self.storage, key, from_parquet).to_pylist()
         return rows
 
     @cached_property
@@ -112,58 +118,11 @@ class Dataset:
         return {name: i for i, name in enumerate(self.manifest.classes)}
 
     def check(self, share: float = 1.0) -> dict[str, Any]:
-        """Verify digests of manifest, index, shards and members; `share` of the shards, evenly chosen."""
-        problems: list[str] = []
-        seen: set[str] = set()
-        step = max(1, round(1 / share)) if share > 0 else len(self.manifest.shards) + 1
-        for i, shard in enumerate(self.manifest.shards):
-            problems += self._check_shard(shard, seen, deep=i % step == 0)
-        books = self.manifest.books
-        if not books.closed:
-            problems.append(f"the books do not close: {books}")
-        if books.written != self.manifest.samples:
-            problems.append(f"{books.written} samples written, {self.manifest.samples} in the shard list")
-        return {
-            "ok": not problems,
-            "samples": self.manifest.samples,
-            "shards": len(self.manifest.shards),
-            "bytes": self.manifest.size,
-            "manifest": self.manifest.digest,
-            "books": asdict(books),
-            "problems": problems,
-        }
+        """Verify every digest of the newest snapshot, and the bytes of a `share` of its shards."""
+        from pipelines.shards.check import find_problems, report
 
-    def _check_shard(self, shard: Shard, seen: set[str], *, deep: bool) -> list[str]:
-        size = self.storage.size(shard.key)
-        if size != shard.size:
-            return [
-                f"{shard.key}: {'missing' if size is None else f'{size:,} bytes'}, want {shard.size:,} bytes"
-            ]
-        try:
-            rows = self.rows(shard)
-        except (Corrupt, FileNotFoundError, pa.ArrowException) as e:
-            return [f"{shard.index_key}: {e}"]
-        problems = [f"{shard.key}: key {row.key} is in the dataset twice" for row in rows if row.key in seen]
-        seen.update(row.key for row in rows)
-        if len(rows) != shard.samples:
-            problems.append(f"{shard.index_key}: {len(rows)} rows, want {shard.samples}")
-        return problems + (self._check_bytes(shard, rows) if deep else [])
+        return report(*find_problems(self.storage, share=share))
 
-    def _check_bytes(self, shard: Shard, rows: list[Row]) -> list[str]:
-        content = self.storage.get(shard.key)
-        problems = []
-        if (digest := blake3.blake3(content).hexdigest()) != shard.digest:
-            problems.append(f"{shard.key}: its bytes hash to {digest[:16]}...")
-        try:
-            stored = set(walk(memoryview(content)))
-        except ValueError as e:
-            return [*problems, f"{shard.key}: {e}"]
-        for row in rows:
-            for member in row.files.values():
-                if (member.name, member.offset, member.size) not in stored:
-                    problems.append(f"{shard.key}: {member.name} is not where the index says")
-                elif crc32c.crc32c(content[member.offset : member.offset + member.size]) != member.crc32c:
-                    problems.append(f"{shard.key}: {member.name} is damaged (sample {row.key})")
-        if (count := sum(len(row.files) for row in rows)) != len(stored):
-            problems.append(f"{shard.key}: {len(stored)} members, the index has {count}")
-        return problems
+
+def _intact(member: Member, content: memoryview) -> bool:
+    return len(content) == member.size and crc32c.crc32c(content) == member.crc32c

@@ -9,16 +9,16 @@ from typing import Any
 
 import blake3
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import modalities
 from modalities.base import BadSample, Files
 from pipelines.jsontext import digest, dumps, loads
-from pipelines.parquet import to_parquet
+from pipelines.parquet import parquet_file, sealed, sealed_writer, to_parquet
+from pipelines.seal import Corrupt, seal, unseal
 from pipelines.shards.index import Row, write_index
 from pipelines.shards.manifest import Shard
 from pipelines.shards.plan import Plan
-from pipelines.shards.storage import Storage
+from pipelines.shards.storage import Storage, read_verified
 from pipelines.shards.tar import TarWriter, header
 from pipelines.sources import Entry, open_entry
 from pipelines.stages.process import Filtered, content_digest
@@ -55,66 +55,124 @@ def write_plan(
     plan that names the old place must not be taken up again. `anonymous`: no credentials are used.
     """
     name = digest([survey, plan.digest])
-    with pq.ParquetWriter(out := BytesIO(), plan.samples.schema, compression="zstd") as writer:
+    with sealed_writer(out := BytesIO(), plan.samples.schema) as writer:
         units = plan.samples["unit"].to_pylist()
         for unit in range(plan.units):
             first = units.index(unit)
             writer.write_table(plan.samples.slice(first, units.count(unit)))
-    storage.put(f"runs/{name}/plan.parquet", out.getvalue())
+    storage.put(f"runs/{name}/plan.parquet", sealed(out.getvalue()))
     if plan.dropped.num_rows:
         write_dropped(storage, f"quarantine/{name}/survey.parquet", plan.dropped.to_pylist())
     head = {"modality": modality, "settings": plan.settings, "classes": plan.classes, "units": plan.units}
-    head["anonymous"] = anonymous
-    storage.put(f"runs/{name}/plan.json", dumps(head).encode())
+    head |= {"anonymous": anonymous, "dropped": plan.dropped.num_rows}
+    storage.put(f"runs/{name}/plan.json", seal(head))
     return name
 
 
-def write_dropped(storage: Storage, key: str, rows: list[dict[str, Any]]) -> None:
-    """Keep what was left out, with reasons, as Parquet."""
+def read_plan(storage: Storage, plan: str) -> dict[str, Any]:
+    """What the plan says of all units: modality, settings, classes, units, anonymous, dropped."""
+    return read_verified(storage, f"runs/{plan}/plan.json", unseal)
+
+
+def read_unit(storage: Storage, plan: str, unit: int) -> list[dict[str, Any]]:
+    """The rows of one unit, in their order."""
+    file = read_verified(storage, f"runs/{plan}/plan.parquet", parquet_file)
+    rows: list[dict[str, Any]] = file.read_row_group(unit).to_pylist()
+    return rows
+
+
+def unit_sizes(storage: Storage, plan: str) -> list[int]:
+    """How many samples each unit was dealt."""
+    metadata = read_verified(storage, f"runs/{plan}/plan.parquet", parquet_file).metadata
+    return [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+
+
+def dropped_table(rows: list[dict[str, Any]]) -> bytes:
+    """What was left out, with reasons, as a sealed Parquet file."""
     columns = {name: [row[name] for row in rows] for name in DROPPED.names}
-    storage.put(key, to_parquet(pa.table(columns, schema=DROPPED)))
+    return to_parquet(pa.table(columns, schema=DROPPED))
+
+
+def write_dropped(storage: Storage, key: str, rows: list[dict[str, Any]]) -> None:
+    """Keep what was left out."""
+    storage.put(key, dropped_table(rows))
 
 
 def read_done(storage: Storage, plan: str, unit: int) -> Done | None:
     """The done-marker of a unit, or None while it has none."""
     try:
-        record = loads(storage.get(f"runs/{plan}/done/{unit:06}.json"))
+        record = read_verified(storage, done_key(plan, unit), unseal)
     except FileNotFoundError:
         return None
     return Done(shard=Shard(**record["shard"]) if record["shard"] else None, counts=record["counts"])
 
 
+def done_key(plan: str, unit: int) -> str:
+    return f"runs/{plan}/done/{unit:06}.json"
+
+
+def dropped_key(plan: str, unit: int) -> str:
+    return f"quarantine/{plan}/{unit:06}.parquet"
+
+
+def seal_done(done: Done) -> bytes:
+    """A done-marker as it is stored."""
+    return seal({"shard": vars(done.shard) if done.shard else None, "counts": dict(done.counts)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """One unit as it lies in a staging folder, and what the storage will hold of it."""
+
+    done: Done
+    tar: Path
+    index: bytes
+    dropped: list[dict[str, Any]]
+
+
 def pack_unit(storage: Storage, plan: str, unit: int) -> Done:
     """Build, store and mark one unit. Any worker may do it, any number of times: the bytes are the same."""
-    if done := read_done(storage, plan, unit):
-        return done
-    head = loads(storage.get(f"runs/{plan}/plan.json"))
-    rows = (
-        pq.ParquetFile(pa.BufferReader(storage.get(f"runs/{plan}/plan.parquet")))
-        .read_row_group(unit)
-        .to_pylist()
-    )
-    dropped: list[dict[str, Any]] = []
+    try:
+        if done := read_done(storage, plan, unit):
+            return done
+    except Corrupt:  # a mark that cannot be read marks nothing
+        storage.delete(done_key(plan, unit))
+    head, rows = read_plan(storage, plan), read_unit(storage, plan, unit)
     with storage.staging() as folder:
-        written, digest, size = _write_tar(folder / "shard.tar", rows, head, dropped)
-        shard = None
-        if written:
-            index = write_index(written)
-            name: str = blake3.blake3(index).hexdigest()
-            shard = Shard(digest=digest, samples=len(written), size=size, split=rows[0]["split"], index=name)
-            storage.put(shard.key, folder / "shard.tar")
-            storage.put(shard.index_key, index)
-    if dropped:
-        write_dropped(storage, f"quarantine/{plan}/{unit:06}.parquet", dropped)
+        built = build_unit(rows, head, folder)
+        if shard := built.done.shard:
+            _store(storage, shard.key, built.tar, shard.size)
+            _store(storage, shard.index_key, built.index, len(built.index))
+    if built.dropped:
+        write_dropped(storage, dropped_key(plan, unit), built.dropped)
+    storage.put(done_key(plan, unit), seal_done(built.done))
+    return built.done
+
+
+def _store(storage: Storage, key: str, content: bytes | Path, size: int) -> None:
+    """Put what its name describes. A stump there (a disk that lost its power) is no such object."""
+    if not storage.put(key, content) and storage.size(key) != size:
+        storage.replace(key, content)
+
+
+def build_unit(rows: list[dict[str, Any]], head: Mapping[str, Any], folder: Path) -> Built:
+    """The shard of planned `rows` as a file in `folder`, its index, and what could not be built."""
+    dropped: list[dict[str, Any]] = []
+    path, shard, index = folder / "shard.tar", None, b""
+    written, name, size = _write_tar(path, rows, head, dropped)
+    if written:
+        index = write_index(written)
+        shard = Shard(
+            digest=name, samples=len(written), size=size, split=rows[0]["split"],
+            index=blake3.blake3(index).hexdigest(),
+        )  # fmt: skip
+    if len(written) + len(dropped) != len(rows):
+        raise AssertionError(f"{len(rows)} planned, {len(written)} written and {len(dropped)} left out")
     counts = {
         status: sum(row["status"] == status for row in dropped) for status in ("quarantined", "filtered")
     }
     done = Done(shard=shard, counts={"written": len(written), **counts})
-    storage.put(
-        f"runs/{plan}/done/{unit:06}.json",
-        dumps({"shard": vars(shard) if shard else None, "counts": done.counts}).encode(),
-    )
-    return done
+    return Built(done=done, tar=path, index=index, dropped=dropped)
 
 
 def _write_tar(

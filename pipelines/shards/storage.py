@@ -1,18 +1,21 @@
-"""Where datasets live: five operations, the first of which either creates an object whole or does nothing."""
+"""Where datasets live: a few operations; the first either creates an object whole or does nothing."""
 
 import os
 import shutil
 import tempfile
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-import fsspec
+from pipelines.seal import Corrupt
 
 SCHEMES = ("file", "memory", "s3", "gs", "gcs", "az", "abfs", "abfss")
+STAGING = ".staging"  # of a local dataset: what is being written; no key is ever below it
+T = TypeVar("T")
 
 
 class Storage(ABC):
@@ -24,9 +27,17 @@ class Storage(ABC):
 
     url: str
 
-    @abstractmethod
     def put(self, key: str, content: bytes | Path) -> bool:
         """Create `key` with all of `content`, or return False because it exists."""
+        return self.size(key) is None and self.create(key, content)
+
+    @abstractmethod
+    def create(self, key: str, content: bytes | Path) -> bool:
+        """As `put`, by the store's own conditional write and nothing else."""
+
+    @abstractmethod
+    def replace(self, key: str, content: bytes | Path) -> None:
+        """Put `content` at `key`, whatever was there; only a repair does that."""
 
     @abstractmethod
     def get(self, key: str, offset: int = 0, size: int | None = None) -> bytes:
@@ -38,11 +49,27 @@ class Storage(ABC):
 
     @abstractmethod
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys that start with `prefix` (a folder, with its slash), sorted."""
+        """Keys that start with `prefix` (a folder, with its slash, or nothing), sorted."""
 
     @abstractmethod
     def delete(self, key: str) -> None:
         """Remove `key`; nothing happens when it is not there."""
+
+    @abstractmethod
+    def modified(self, key: str) -> float | None:
+        """When `key` was written, in seconds of the store's own clock; None when there is no such object."""
+
+    @abstractmethod
+    def begin_upload(self, key: str, content: bytes) -> None:
+        """Start to write `key` and never finish, as a builder that is killed does. For trials."""
+
+    @abstractmethod
+    def uploads(self) -> Iterator[tuple[str, float]]:
+        """Unfinished uploads: what `abort` takes, and when they began by the store's clock."""
+
+    @abstractmethod
+    def abort(self, upload: str) -> None:
+        """Drop what is left of an unfinished upload."""
 
     @abstractmethod
     @contextmanager
@@ -51,13 +78,32 @@ class Storage(ABC):
 
 
 def open_storage(url: str) -> Storage:
-    """A local folder, or an object store named by an fsspec URL (s3://bucket/folder)."""
+    """A local folder, or an object store named by an fsspec URL (s3://bucket/folder), with retries."""
     scheme = urlsplit(url).scheme if "://" in url else "file"
     if "::" in url or scheme not in SCHEMES:
         raise ValueError(f"cannot keep a dataset at {url!r}: want a folder or one of {', '.join(SCHEMES)}://")
     if scheme == "file":
         return LocalStorage(Path(url.removeprefix("file://")))
-    return ObjectStorage(url)
+    from pipelines.shards.objects import ObjectStorage
+    from pipelines.shards.retry import RetryingStorage
+
+    return RetryingStorage(ObjectStorage(url))
+
+
+def read_verified(storage: Storage, key: str, parse: Callable[[bytes], T]) -> T:
+    """What `parse` makes of an object. Bytes that do not verify are read once more.
+
+    A bit that flipped on the way is right the second time; a damaged object is not, and raises Corrupt with
+    the key.
+    """
+    try:
+        return parse(storage.get(key))
+    except Corrupt:
+        pass
+    try:
+        return parse(storage.get(key))
+    except Corrupt as e:
+        raise Corrupt(f"{key} in {storage.url} is damaged: {e}") from e
 
 
 class LocalStorage(Storage):
@@ -67,11 +113,26 @@ class LocalStorage(Storage):
         self.root = root.expanduser().absolute()
         self.url = str(self.root)
 
-    def put(self, key: str, content: bytes | Path) -> bool:
+    def create(self, key: str, content: bytes | Path) -> bool:
         target = self.root / key
-        if target.exists():
-            return False
         target.parent.mkdir(parents=True, exist_ok=True)
+        with self._staged(content) as staged:
+            try:
+                os.link(staged, target)
+            except FileExistsError:
+                return False
+        _fsync(target.parent)
+        return True
+
+    def replace(self, key: str, content: bytes | Path) -> None:
+        target = self.root / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with self._staged(content) as staged:
+            os.replace(staged, target)
+        _fsync(target.parent)
+
+    @contextmanager
+    def _staged(self, content: bytes | Path) -> Iterator[Path]:
         with self.staging() as folder:
             if isinstance(content, Path) and content.is_relative_to(self.root):
                 staged = content
@@ -82,12 +143,7 @@ class LocalStorage(Storage):
                 else:
                     staged.write_bytes(content)
             _fsync(staged)
-            try:
-                os.link(staged, target)
-            except FileExistsError:
-                return False
-        _fsync(target.parent)
-        return True
+            yield staged
 
     def get(self, key: str, offset: int = 0, size: int | None = None) -> bytes:
         with open(self.root / key, "rb") as file:
@@ -101,69 +157,53 @@ class LocalStorage(Storage):
             return None
 
     def list(self, prefix: str) -> Iterator[str]:
+        found = []
         for folder, folders, files in os.walk(self.root / prefix):
-            folders.sort()
-            for name in sorted(files):
-                yield str(Path(folder, name).relative_to(self.root))
+            folders[:] = [name for name in folders if name != STAGING]
+            found += [str(Path(folder, name).relative_to(self.root)) for name in files]
+        yield from sorted(found)
 
     def delete(self, key: str) -> None:
         (self.root / key).unlink(missing_ok=True)
 
+    def modified(self, key: str) -> float | None:
+        try:
+            return (self.root / key).stat().st_mtime
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def begin_upload(self, key: str, content: bytes) -> None:
+        parent = self.root / STAGING
+        parent.mkdir(parents=True, exist_ok=True)
+        Path(tempfile.mkdtemp(dir=parent), "object").write_bytes(content)
+
+    def uploads(self) -> Iterator[tuple[str, float]]:
+        parent = self.root / STAGING
+        for path in sorted(parent.iterdir()) if parent.is_dir() else ():
+            newest = max((p.stat().st_mtime for p in path.glob("*")), default=path.stat().st_mtime)
+            yield path.name, newest
+
+    def abort(self, upload: str) -> None:
+        shutil.rmtree(self.root / STAGING / Path(upload).name, ignore_errors=True)
+
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        parent = self.root / ".staging"  # on the same file system, so that a link is enough
+        parent = self.root / STAGING  # on the same file system, so that a link is enough
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=parent) as folder:
             yield Path(folder)
 
 
-class ObjectStorage(Storage):
-    """An object store through fsspec; `mode="create"` is its conditional write."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        self.files: Any
-        self.files, self.root = fsspec.url_to_fs(self.url, use_listings_cache=False)
-
-    def put(self, key: str, content: bytes | Path) -> bool:
-        path = f"{self.root}/{key}"
-        if self.files.exists(path):
-            return False
-        try:
-            if isinstance(content, Path):
-                self.files.put_file(str(content), path, mode="create")
-            else:
-                self.files.pipe_file(path, content, mode="create")
-        except FileExistsError:
-            return False
-        return True
-
-    def get(self, key: str, offset: int = 0, size: int | None = None) -> bytes:
-        end = None if size is None else offset + size
-        content: bytes = self.files.cat_file(f"{self.root}/{key}", start=offset or None, end=end)
-        return content
-
-    def size(self, key: str) -> int | None:
-        try:
-            return int(self.files.info(f"{self.root}/{key}")["size"])
-        except FileNotFoundError:
-            return None
-
-    def list(self, prefix: str) -> Iterator[str]:
-        try:
-            found = self.files.find(f"{self.root}/{prefix}")
-        except FileNotFoundError:
-            return
-        yield from sorted(path.removeprefix(f"{self.root}/") for path in found)
-
-    def delete(self, key: str) -> None:
-        if self.files.exists(path := f"{self.root}/{key}"):
-            self.files.rm_file(path)
-
-    @contextmanager
-    def staging(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="rayloom-") as folder:
-            yield Path(folder)
+def store_time(storage: Storage) -> float:
+    """What the store's own clock says: ages are measured by it, never by this machine's."""
+    key = f"runs/clock/{os.getpid()}-{time.monotonic_ns()}"
+    storage.create(key, b"")
+    try:
+        now = storage.modified(key)
+    finally:
+        storage.delete(key)
+    assert now is not None
+    return now
 
 
 def _fsync(path: Path) -> None:

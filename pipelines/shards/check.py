@@ -1,0 +1,273 @@
+"""The proof that a dataset is whole: every object that a snapshot needs is there and is what it was."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import blake3
+import crc32c
+import numpy as np
+import pyarrow as pa
+
+from pipelines.parquet import from_parquet
+from pipelines.seal import Corrupt
+from pipelines.shards.closing import unit_problem
+from pipelines.shards.dataset import Dataset
+from pipelines.shards.index import SCHEMA
+from pipelines.shards.manifest import (
+    Books,
+    Manifest,
+    Shard,
+    head_key,
+    load,
+    numbers,
+    plan_of,
+    read_head,
+)
+from pipelines.shards.pack import DROPPED, done_key, dropped_key, read_done, read_plan, unit_sizes
+from pipelines.shards.storage import Storage, open_storage, read_verified
+from pipelines.shards.tar import BLOCK, END, walk
+
+CHUNK_BYTES = 8 * 2**20  # read at a time
+UNREADABLE = (Corrupt, FileNotFoundError, ValueError, KeyError, TypeError, pa.ArrowException)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, and with which object."""
+
+    key: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.detail}"
+
+
+def check(url: str, *, share: float = 1.0) -> dict[str, Any]:
+    """A report on the newest snapshot at `url`: `ok`, counts, and `problems` as text.
+
+    All digests of the chain of manifests, the plans with their quarantine, and the indexes are verified; of
+    the shards' bytes a `share`, evenly chosen. FileNotFoundError: there is nothing that could be a dataset.
+    """
+    storage = open_storage(url)
+    problems, manifest = find_problems(storage, share=share)
+    return report(problems, manifest)
+
+
+def report(problems: list[Problem], manifest: Manifest | None) -> dict[str, Any]:
+    """For people and programs."""
+    return {
+        "ok": not problems,
+        "samples": manifest.samples if manifest else 0,
+        "shards": len(manifest.shards) if manifest else 0,
+        "bytes": manifest.size if manifest else 0,
+        "manifest": manifest.digest if manifest else "",
+        "books": asdict(manifest.books if manifest else Books()),
+        "problems": [str(problem) for problem in problems],
+    }
+
+
+def find_problems(storage: Storage, *, share: float = 1.0) -> tuple[list[Problem], Manifest | None]:
+    """Everything that is wrong, and the newest snapshot if it can be read at all."""
+    problems, manifest = _chain(storage)
+    if manifest is None:
+        return problems, None
+    problems += [problem for i in range(len(manifest.plans)) for problem in _run(storage, manifest, i)]
+    problems += _books(storage, manifest)
+    dataset, keys = Dataset(storage, manifest), []
+    step = max(1, round(1 / share)) if share > 0 else len(manifest.shards) + 1
+    for i, shard in enumerate(manifest.shards):
+        found, table = _index(dataset, shard)
+        problems += found
+        if table is not None:
+            keys.append(np.array([hash(key) for key in table["key"].to_pylist()], np.int64))
+        problems += _bytes(storage, shard, table, deep=i % step == 0)
+    return problems + _twice(dataset, keys), manifest
+
+
+def _chain(storage: Storage) -> tuple[list[Problem], Manifest | None]:
+    there = list(numbers(storage))
+    if not there:
+        load(storage)  # says that there is nothing
+    problems, manifest, parent = [], None, None
+    for number in range(max(there) + 1):
+        key = head_key(number)
+        manifest = None
+        try:
+            manifest = load(storage, number)
+        except UNREADABLE as e:
+            problems.append(Problem(_listing_of(storage, key) or key, _text(e)))
+        if manifest and parent and manifest.parent != parent.digest:
+            problems.append(Problem(key, f"names parent {manifest.parent}, snapshot {number - 1} is another"))
+        if manifest and number == 0 and manifest.parent is not None:
+            problems.append(Problem(key, f"is the first and names parent {manifest.parent}"))
+        parent = manifest
+    return problems, manifest
+
+
+def _listing_of(storage: Storage, key: str) -> str | None:
+    """The shard list that a readable head names: then that is what is damaged."""
+    try:
+        listing: str = read_head(storage, key)["shards"]
+    except UNREADABLE:
+        return None
+    return listing
+
+
+def _run(storage: Storage, manifest: Manifest, i: int) -> Iterator[Problem]:
+    """Plan, marks and quarantine of one run: what its books rest on, and what a repair needs."""
+    plan = plan_of(manifest.plans[i])
+    key = f"runs/{plan}/plan.json"
+    try:
+        head = read_plan(storage, plan)
+        key = f"runs/{plan}/plan.parquet"
+        sizes = unit_sizes(storage, plan)
+    except UNREADABLE as e:
+        yield Problem(key, _text(e))
+        return
+    if len(sizes) != head["units"]:
+        yield Problem(key, f"{len(sizes)} units, want {head['units']}")
+    if head["dropped"]:
+        yield from _dropped(storage, f"quarantine/{plan}/survey.parquet", head["dropped"])
+    shards = {shard.digest: shard for shard in manifest.shards}
+    for unit, size in enumerate(sizes):
+        try:
+            mark = read_done(storage, plan, unit)
+        except UNREADABLE as e:
+            yield Problem(done_key(plan, unit), _text(e))
+            continue
+        if mark is None:
+            yield Problem(done_key(plan, unit), "missing")
+            continue
+        if problem := unit_problem(mark, size):
+            yield Problem(done_key(plan, unit), problem)
+        if mark.shard and shards.get(mark.shard.digest) != mark.shard:
+            yield Problem(done_key(plan, unit), "names a shard that the snapshot does not")
+        if left_out := size - mark.counts["written"]:
+            yield from _dropped(storage, dropped_key(plan, unit), left_out)
+
+
+def _dropped(storage: Storage, key: str, want: int) -> Iterator[Problem]:
+    try:
+        table = read_verified(storage, key, from_parquet)
+    except UNREADABLE as e:
+        yield Problem(key, _text(e))
+        return
+    if table.schema.names != DROPPED.names or table.num_rows != want:
+        yield Problem(key, f"{table.num_rows} rows, want {want}")
+
+
+def _books(storage: Storage, manifest: Manifest) -> Iterator[Problem]:
+    key, books = head_key(manifest.number), manifest.books
+    if not books.closed:
+        yield Problem(key, f"the books do not close: {books}")
+    if books.written != manifest.samples:
+        yield Problem(key, f"{books.written} samples written, {manifest.samples} in the shard list")
+
+
+def _index(dataset: Dataset, shard: Shard) -> tuple[list[Problem], pa.Table | None]:
+    try:
+        table = dataset.index(shard)
+    except UNREADABLE as e:
+        return [Problem(shard.index_key, _text(e))], None
+    if table.schema.names != SCHEMA.names or table.num_rows != shard.samples:
+        return [Problem(shard.index_key, f"{table.num_rows} rows, want {shard.samples}")], None
+    return [], table
+
+
+def _bytes(storage: Storage, shard: Shard, table: pa.Table | None, *, deep: bool) -> list[Problem]:
+    size = storage.size(shard.key)
+    if size != shard.size:
+        there = "missing" if size is None else f"{size:,} bytes"
+        return [Problem(shard.key, f"{there}, want {shard.size:,} bytes")]
+    offsets, sizes, sums, problems = _places(shard, table)
+    if not deep:
+        return problems
+    digest, wrong = _hashed(storage, shard, offsets, sizes, sums)
+    if digest != shard.digest:  # once more: a bit that flipped on the way is right the second time
+        digest, wrong = _hashed(storage, shard, offsets, sizes, sums)
+    if table is not None:
+        problems += [Problem(shard.key, f"{_name(table, i)} is damaged") for i in wrong]
+    if digest != shard.digest:
+        problems.append(Problem(shard.key, f"its bytes hash to {digest[:16]}...{_broken_at(storage, shard)}"))
+    return problems
+
+
+Places = tuple[np.ndarray, np.ndarray, np.ndarray, list[Problem]]
+
+
+def _places(shard: Shard, table: pa.Table | None) -> Places:
+    """Offsets, sizes and checksums of all members; they must fill the archive without gaps."""
+    if table is None:
+        empty = np.zeros(0, np.int64)
+        return empty, empty, empty, []
+    files = pa.compute.list_flatten(table["files"]).combine_chunks()
+    columns = (pa.compute.struct_field(files, name) for name in ("offset", "size", "crc32c"))
+    offsets, sizes, sums = (column.to_numpy(zero_copy_only=False) for column in columns)
+    ends = offsets + sizes + -sizes % BLOCK
+    starts = np.concatenate(([0], ends[:-1])) + BLOCK
+    whole = len(ends) and np.array_equal(offsets, starts) and int(ends[-1]) + len(END) == shard.size
+    return (
+        offsets,
+        sizes,
+        sums,
+        [] if whole else [Problem(shard.index_key, "its places do not fill the shard")],
+    )
+
+
+def _hashed(
+    storage: Storage, shard: Shard, offsets: np.ndarray, sizes: np.ndarray, sums: np.ndarray
+) -> tuple[str, list[int]]:
+    """BLAKE3 of a shard, and which members' checksums are wrong, in one pass of bounded memory."""
+    hasher, wrong = blake3.blake3(), []
+    member, value = 0, 0  # the one that the next bytes belong to, and its checksum so far
+    spans = list(zip(offsets.tolist(), (offsets + sizes).tolist(), sums.tolist(), strict=True))
+    for start in range(0, shard.size, CHUNK_BYTES):
+        chunk = memoryview(storage.get(shard.key, start, CHUNK_BYTES))
+        hasher.update(chunk)
+        end = start + len(chunk)
+        while member < len(spans) and spans[member][0] < end:
+            first, last, want = spans[member]
+            value = crc32c.crc32c(chunk[max(first - start, 0) : min(last, end) - start], value)
+            if last > end:
+                break
+            if value != want:
+                wrong.append(member)
+            member, value = member + 1, 0
+    return hasher.hexdigest(), wrong + list(range(member, len(spans)))
+
+
+def _name(table: pa.Table, number: int) -> str:
+    for key, files in zip(table["key"].to_pylist(), table["files"].to_pylist(), strict=True):
+        if number < len(files):
+            return f"{key}.{files[number]['name']} (sample {key})"
+        number -= len(files)
+    raise IndexError(number)
+
+
+def _broken_at(storage: Storage, shard: Shard) -> str:
+    try:
+        for _ in walk(memoryview(storage.get(shard.key))):
+            pass
+    except ValueError as e:
+        return f"; {e}"
+    return ""
+
+
+def _twice(dataset: Dataset, keys: list[np.ndarray]) -> list[Problem]:
+    everything = np.concatenate(keys) if keys else np.zeros(0, np.int64)
+    if len(np.unique(everything)) == len(everything):
+        return []
+    seen: dict[str, Shard] = {}
+    problems = []
+    for shard in dataset.manifest.shards:
+        _, table = _index(dataset, shard)
+        for key in [] if table is None else table["key"].to_pylist():
+            if key in seen:
+                problems.append(Problem(shard.index_key, f"key {key} is in the dataset twice"))
+            seen[key] = shard
+    return problems
+
+
+def _text(error: BaseException) -> str:
+    return "missing" if isinstance(error, FileNotFoundError) else f"{error}"
