@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from models.backbones.base import BACKBONES, split_name
+from models.backbones.base import BACKBONES, Mixers
+from models.block import Block
+from models.channels.base import CHANNELS
 from models.heads.base import HEADS
 from models.mixers.base import MIXERS
 from models.model import Model
 from models.objectives.base import OBJECTIVES, Objective
 from models.presets.base import SECTIONS, presets, resolve
-from models.registry import Registry, options_of, suggest
+from models.registry import Registry, options_of, split_part, suggest
 from models.stems.base import STEMS
 
 REGISTRIES: dict[str, Registry[Any]] = {"stem": STEMS, "backbone": BACKBONES, "head": HEADS}
@@ -57,8 +59,11 @@ def create_task(
 def assemble(spec: Mapping[str, Any]) -> Model:
     """The model that a resolved preset describes."""
     stem_class = STEMS[spec["stem"]]
+    options = section(spec, "block")
+    if unknown := options.keys() - set(options_of(Block)):
+        raise LookupError(f"a block takes no {sorted(unknown)}; it takes {options_of(Block)}")
     backbone = BACKBONES.create(
-        spec["backbone"], stem_class.axes, spec["mixers"], **section(spec, "backbone")
+        spec["backbone"], stem_class.axes, spec["mixers"], options, **section(spec, "backbone")
     )
     stem = STEMS.create(spec["stem"], spec["in_chans"], backbone.dims[0], **section(spec, "stem"))
     outputs = {"sample": spec["num_outputs"], "cell": spec["num_outputs"] * stem.cells, "value": stem.values}
@@ -85,33 +90,63 @@ def change(spec: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any
         elif key in ("mixers", "init_std"):
             spec[key] = value
         else:
-            places = [place for place in choices(spec) if key in (place, place.partition(".")[2])]
+            known = choices(spec)
+            places = [place for place in known if key in (place, place.partition(".")[2])]
             if len(places) != 1:
-                known = choices(spec) | {place.partition(".")[2] for place in choices(spec)}
+                names = known | {place.partition(".")[2] for place in known}
                 raise LookupError(
                     f"{key!r} is an option of {len(places)} parts of this model, it must be one; "
-                    f"did you mean one of {sorted(places) or suggest(key, known)}?"
+                    f"did you mean one of {sorted(places) or suggest(key, names)}?"
                 )
-            (place,) = places
-            if place.startswith("mixers."):
-                spec["mixers"] = with_option(spec["mixers"], place.partition(".")[2], value)
+            part, _, option = places[0].partition(".")
+            if part in ("mixers", "channel"):
+                spec = with_option(spec, part, option, value)
             else:
-                spec[place] = value
+                spec[places[0]] = value
     return spec
 
 
 def choices(spec: Mapping[str, Any]) -> set[str]:
     """Every option that the parts of this model take, as "part.option"."""
     taken = {f"{part}.{o}" for part in SECTIONS for o in options_of(REGISTRIES[part][spec[part]])}
-    mixers = {f"mixers.{o}" for mixer in spec["mixers"] for o in options_of(MIXERS[mixer["name"]])}
-    return taken | mixers
+    taken |= {f"block.{o}" for o in options_of(Block) if o != "drop_path"}  # the backbone ramps it
+    channels = [spec.get("block.channel", "mlp")]
+    for mixer in each_mixer(spec["mixers"]):
+        if mixer["name"] is not None:
+            taken |= {f"mixers.{o}" for o in options_of(MIXERS[mixer["name"]])}
+        channels.append(mixer.get("block", {}).get("channel"))
+    names = {split_part(channel)[0] for channel in channels if channel is not None}
+    return taken | {f"channel.{o}" for name in names for o in options_of(CHANNELS[name])}
 
 
-def with_option(
-    mixers: tuple[Mapping[str, Any], ...], option: str, value: Any
-) -> tuple[Mapping[str, Any], ...]:
-    """The mixers with one option set in all that take it."""
-    return tuple(
-        {**mixer, option: value} if option in options_of(MIXERS[split_name(mixer)[0]]) else mixer
-        for mixer in mixers
-    )
+def each_mixer(mixers: Mixers) -> list[Mapping[str, Any]]:
+    """The mixers of all stages in one list."""
+    return [m for item in mixers for m in ([item] if isinstance(item, Mapping) else item)]
+
+
+def with_option(spec: Mapping[str, Any], part: str, option: str, value: Any) -> dict[str, Any]:
+    """The preset with one option set in all mixers, or in all channel mixers, that take it."""
+
+    def channel(given: Any) -> Any:
+        name, own = (None, {}) if given is None else split_part(given)
+        return (
+            given
+            if name is None or option not in options_of(CHANNELS[name])
+            else {"name": name, **own, option: value}
+        )
+
+    def mixer(given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return tuple(mixer(one) for one in given)
+        if part == "channel":
+            block = given.get("block", {})
+            if "channel" not in block:
+                return given
+            return {**given, "block": {**block, "channel": channel(block["channel"])}}
+        takes = given["name"] is not None and option in options_of(MIXERS[given["name"]])
+        return {**given, option: value} if takes else given
+
+    changed = {**spec, "mixers": tuple(mixer(one) for one in spec["mixers"])}
+    if part == "channel":
+        changed["block.channel"] = channel(spec.get("block.channel", "mlp"))
+    return changed

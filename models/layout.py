@@ -26,6 +26,7 @@ class Layout:
     cu_seqlens: Offsets | None = None  # several sequences in one row (b = 1)
     wavelengths: Float[Tensor, "b c"] | None = None  # nm, of the grid's first axis
     times: Float[Tensor, "b t"] | None = None  # s, of the grid's first axis
+    prefix: int = 0  # tokens before those of the raster that lie nowhere: class token, registers
 
     def need_grid(self, axes: int, who: str) -> tuple[int, ...]:
         """The grid, if it has `axes` axes."""
@@ -44,12 +45,20 @@ class Stage(NamedTuple):
     tokens: Tokens
     layout: Layout
     parent: Parent | None = None  # None: the stage has the stem's own tokens, or a grid that says it
+    prefix: Tokens | None = None  # class token and registers, which belong to no place
 
     def map(self) -> Tensor:
         """Tokens as a raster: (b, n, d) -> (b, d, *grid)."""
         if self.layout.grid is None:
             raise ValueError("these tokens fill no raster; read stage.tokens and stage.layout.coords instead")
         return self.tokens.mT.unflatten(-1, self.layout.grid)
+
+
+def split_prefix(x: Tokens, layout: Layout) -> tuple[Tokens, Tokens, Layout]:
+    """The tokens that lie nowhere, those that fill the raster, and the layout of the latter."""
+    k = layout.prefix
+    mask = None if layout.mask is None else layout.mask[:, k:]
+    return x[:, :k], x[:, k:], layout.with_(prefix=0, mask=mask)
 
 
 def check_grid(grid: tuple[int, ...], tokens: Tokens, who: str) -> None:

@@ -4,10 +4,17 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeAlias, TypeVar
 
 T = TypeVar("T")
+Part: TypeAlias = str | Mapping[str, Any]  # "mlp", or {"name": "mlp", "ratio": 2.0}
+
+
+def split_part(part: Part) -> tuple[str, dict[str, Any]]:
+    """{"name": "window", "window": 7} -> "window", {"window": 7}."""
+    options = {"name": part} if isinstance(part, str) else dict(part)
+    return options.pop("name"), options
 
 
 def suggest(name: str, known: Iterable[str]) -> list[str]:
@@ -62,3 +69,8 @@ class Registry(Generic[T]):
                     f"did you mean one of {suggest(option, known)}?"
                 )
         return cls(*args, **options)
+
+    def build(self, part: Part, *args: Any) -> T:
+        """Like `create`, from a part as presets write it."""
+        name, options = split_part(part)
+        return self.create(name, *args, **options)

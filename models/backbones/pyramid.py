@@ -1,15 +1,16 @@
 """Stages of blocks with fewer, wider tokens from one to the next."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from torch import nn
 
-from models.backbones.base import BACKBONES, Backbone, Mixers, position_for, ramp, run, stack
-from models.layers.merging import CurvePooling, PatchMerging
+from models.backbones.base import BACKBONES, Backbone, Mixers, by_stage, position_for, ramp, run, stack
 from models.layout import Layout, Stage, Tokens
-
-MERGES: dict[str, Callable[[int, int], nn.Module]] = {"patch": PatchMerging, "curve": CurvePooling}
+from models.merges.base import MERGES
+from models.norms.base import NORMS
+from models.registry import Part
 
 
 @BACKBONES.register
@@ -23,37 +24,30 @@ class Pyramid(Backbone):
         self,
         axes: int,
         mixers: Mixers,
+        block: Mapping[str, Any],
         *,
         dims: Sequence[int],
         depths: Sequence[int],
-        merge: str = "patch",
-        mlp_ratio: float = 4.0,
+        merge: Part = "patch",
         drop_path: float = 0.0,
-        layer_scale: float | None = None,
-        position: bool = False,
+        position: Part | None = None,
+        norm: Part | None = "layer",
     ) -> None:
         super().__init__()
         if len(dims) != len(depths):
             raise ValueError(f"dims and depths must be as many, got {dims} and {depths}")
-        if merge not in MERGES:
-            raise LookupError(f"no merge {merge!r}; there are {sorted(MERGES)}")
         self.dims = tuple(dims)
-        self.position = position_for(dims[0], axes, position)
-        self.merges = nn.ModuleList(MERGES[merge](a, b) for a, b in pairwise(dims))
+        self.position = position_for(position, dims[0], axes)
+        self.merges = nn.ModuleList(MERGES.build(merge, a, b) for a, b in pairwise(dims))
         rates = ramp(drop_path, sum(depths))
         starts = [sum(depths[:i]) for i in range(len(depths))]
         self.stages = nn.ModuleList(
-            stack(
-                dim,
-                mixers,
-                rates[first : first + depth],
-                before=first,
-                mlp_ratio=mlp_ratio,
-                layer_scale=layer_scale,
+            stack(dim, axes, turn, block, rates[first : first + depth], before=before)
+            for dim, depth, first, (turn, before) in zip(
+                dims, depths, starts, by_stage(mixers, depths), strict=True
             )
-            for dim, depth, first in zip(dims, depths, starts, strict=True)
         )
-        self.norm = nn.LayerNorm(dims[-1])
+        self.norm = None if norm is None else NORMS.build(norm, dims[-1])
 
     def forward(self, x: Tokens, layout: Layout) -> list[Stage]:
         if self.position is not None:
@@ -62,9 +56,10 @@ class Pyramid(Backbone):
         parent = None
         for i, blocks in enumerate(self.stages):
             if i:
-                x, layout, step = self.merges[i - 1](x, layout)
+                x, layout, step, _ = self.merges[i - 1](x, layout)
                 parent = step if parent is None or step is None else step.gather(1, parent)
             x = run(blocks, x, layout)
             stages.append(Stage(x, layout, parent))
-        stages[-1] = stages[-1]._replace(tokens=self.norm(x))
+        if self.norm is not None:
+            stages[-1] = stages[-1]._replace(tokens=self.norm(x, layout))
         return stages

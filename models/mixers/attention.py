@@ -18,7 +18,7 @@ class GlobalAttention(TokenMixer):
     Paper: Vaswani et al., 2017, arXiv:1706.03762, eq. 1. Departs from it: nothing.
     """
 
-    traits = Traits(permutation_equivariant=True)
+    traits = Traits(permutation_equivariant=True, prefix=True, packed=True)
 
     def __init__(self, dim: int, *, head_dim: int = 32) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -12,10 +12,19 @@ from models.registry import Registry
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """Claims a mixer makes; `tests/models/mixers/test_contract.py` holds it to each one."""
+    """Claims a mixer makes; `tests/models/mixers/test_contract.py` holds it to each one.
+
+    `masks` says what hiding tokens means: "removes", the rest answers as if they were not there; "hides",
+    they reach no other, but the raster keeps its extent; "none", a mask is a ValueError.
+    """
 
     grid_axes: int | None = None  # needs a raster of so many axes
     coords: bool = False  # needs to know where each token sits
+    wavelengths: bool = False  # needs the wavelength of each band, the first axis of its raster
+    masks: Literal["removes", "hides", "none"] = "removes"
+    prefix: bool = False  # takes tokens before the raster that lie nowhere, `layout.prefix` of them
+    packed: bool = False  # keeps the sequences of `layout.cu_seqlens` apart
+    causal: bool = False  # no token sees a later one
     permutation_equivariant: bool = False
     linear_time: bool = False
 
@@ -24,7 +33,7 @@ class TokenMixer(nn.Module, ABC):
     """Moves information along the token axis and leaves the shape alone.
 
     Tokens that `layout.mask` hides reach no other token; what comes out in their places is finite and
-    otherwise unspecified.
+    otherwise unspecified. Built as (dim, *, options).
     """
 
     traits: ClassVar[Traits] = Traits()

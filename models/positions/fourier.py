@@ -7,16 +7,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.layout import Layout, Tokens
+from models.positions.base import POSITIONS, Position
 
 
-class FourierPosition(nn.Module):
+@POSITIONS.register
+class FourierPosition(Position):
     """x + W [p, sin(pi 2^k p), cos(pi 2^k p)]_k over the axes, p from `places`.
 
     Shape: (b, n, d) -> (b, n, d).
     Paper: Tancik et al., 2020, arXiv:2006.10739 (axis-aligned powers of two). Departs from it: W is learned.
     """
 
-    def __init__(self, dim: int, *, axes: int, octaves: int = 6) -> None:
+    def __init__(self, dim: int, axes: int, *, octaves: int = 6) -> None:
         super().__init__()
         self.axes, self.octaves = axes, octaves
         self.project = nn.Linear(axes * (2 * octaves + 1), dim, bias=False)

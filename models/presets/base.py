@@ -9,26 +9,40 @@ from typing import Any
 import models.presets
 from models.registry import suggest
 
-SECTIONS = ("stem", "backbone", "head")
+SECTIONS = ("stem", "backbone", "head")  # "block.norm" and such are options of every Block
 
 Preset = Mapping[str, Any]
 # "stem": name of a part, "stem.patch": one of its options (the same for backbone and head);
-# "mixers": ({"name": ..., options}, ...) that blocks take in turn; "in_chans", "num_outputs", "init_std";
+# "mixers": ({"name": ..., options}, ...) that blocks take in turn, or such a tuple for each stage; an item
+# may change its own block: {"name": "pool", "block": {"norm": "group"}};
+# "in_chans", "num_outputs", "init_std";
+# "millions": parameters as published (the paper prints few digits: say in "doc" where it was counted);
 # "base": the preset that this one changes; "doc": paper, and what departs from it; "modality".
+
+
+def families() -> list[str]:
+    """Names of all preset files. One is named after its system where it holds one."""
+    return sorted(f.name for f in pkgutil.iter_modules(models.presets.__path__) if f.name != "base")
 
 
 @cache
 def presets() -> dict[str, Preset]:
     """Every preset as written, from all files of this folder."""
     found: dict[str, Preset] = {}
-    for file in pkgutil.iter_modules(models.presets.__path__):
-        if file.name == "base":
-            continue
-        table: Mapping[str, Preset] = importlib.import_module(f"models.presets.{file.name}").PRESETS
+    for family in families():
+        table: Mapping[str, Preset] = importlib.import_module(f"models.presets.{family}").PRESETS
         if twice := found.keys() & table.keys():
-            raise ValueError(f"models/presets/{file.name}.py names presets of other files: {sorted(twice)}")
+            raise ValueError(f"models/presets/{family}.py names presets of other files: {sorted(twice)}")
         found.update(table)
     return found
+
+
+def file_of(name: str) -> str:
+    """The module that holds a preset."""
+    for family in families():
+        if name in importlib.import_module(module := f"models.presets.{family}").PRESETS:
+            return module
+    raise LookupError(f"no model {name!r}; did you mean one of {suggest(name, presets())}?")
 
 
 def resolve(name: str) -> dict[str, Any]:
@@ -37,6 +51,7 @@ def resolve(name: str) -> dict[str, Any]:
         raise LookupError(f"no model {name!r}; did you mean one of {suggest(name, presets())}?")
     own = dict(presets()[name])
     spec = resolve(own.pop("base")) if "base" in own else {}
+    spec.pop("millions", None)  # a preset that changes another has a size of its own
     for section in SECTIONS:
         if section in own and own[section] != spec.get(section):
             spec = {key: value for key, value in spec.items() if not key.startswith(f"{section}.")}

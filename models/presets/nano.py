@@ -10,7 +10,7 @@ PRESETS = {
         "backbone": "pyramid",
         "backbone.dims": (48, 96, 192),
         "backbone.depths": (2, 2, 1),
-        "backbone.position": True,
+        "backbone.position": "fourier",
         "mixers": (
             {"name": "window", "window": 6, "head_dim": 24},
             {"name": "window", "window": 6, "head_dim": 24, "shifted": True},
@@ -40,9 +40,9 @@ PRESETS = {
         "backbone": "pyramid",
         "backbone.dims": (32, 64, 128),
         "backbone.depths": (1, 1, 2),
-        "backbone.mlp_ratio": 2.0,
+        "block.channel": {"name": "mlp", "ratio": 2.0},
         "backbone.merge": "curve",
-        "backbone.position": True,
+        "backbone.position": "fourier",
         "mixers": (
             {"name": "serialised", "group": 32, "curve": "morton"},
             {"name": "serialised", "group": 32, "curve": "hilbert", "reverse_axes": True, "shifted": True},

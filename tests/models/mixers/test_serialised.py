@@ -7,6 +7,8 @@ from models.layout import Layout
 from models.mixers.serialised import SerialisedAttention
 from models.ops.curves import curve_order
 
+SMALL = [{"group": 8}]  # several windows at small sizes
+
 
 def loop(mixer: SerialisedAttention, x: Tensor, coords: Tensor) -> Tensor:
     """Cloud by cloud, run by run."""

@@ -8,6 +8,11 @@ from torch.testing import assert_close
 from models.layout import Layout
 from models.mixers.window import WindowAttention
 
+SMALL = [
+    {"window": 4, "head_dim": 8},
+    {"window": 4, "head_dim": 8, "shifted": True},
+]  # several windows at small sizes
+
 
 def dense(mixer: WindowAttention, x: Tensor, grid: tuple[int, ...], mask: Tensor | None = None) -> Tensor:
     """One n x n attention a head: token pairs in the same unrolled window, bias looked up pair by pair."""

@@ -1,77 +1,58 @@
-"""Swin against transformers' own, with random weights copied over."""
+"""swin: windows, shifted windows and merging, against two independent implementations."""
 
-import copy
-import re
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 from torch.testing import assert_close
 
 from models import create_model
-
-RULES = [
-    (r"swin\.embeddings\.patch_embeddings\.projection", "stem.project"),
-    (r"swin\.embeddings\.norm", "stem.norm"),
-    (r"swin\.encoder\.layers\.(\d)\.blocks\.(\d+)\.layernorm_before", r"backbone.stages.\1.\2.norm1"),
-    (r"swin\.encoder\.layers\.(\d)\.blocks\.(\d+)\.layernorm_after", r"backbone.stages.\1.\2.norm2"),
-    (r"swin\.encoder\.layers\.(\d)\.blocks\.(\d+)\.attention\.o_proj", r"backbone.stages.\1.\2.mixer.out"),
-    (r"swin\.encoder\.layers\.(\d)\.blocks\.(\d+)\.mlp\.fc1", r"backbone.stages.\1.\2.mlp.up"),
-    (r"swin\.encoder\.layers\.(\d)\.blocks\.(\d+)\.mlp\.fc2", r"backbone.stages.\1.\2.mlp.down"),
-    (
-        r"swin\.encoder\.layers\.(\d)\.blocks\.(\d+)\.attention\.relative_position_bias\.relative_position_bias_table",
-        r"backbone.stages.\1.\2.mixer.bias",
-    ),
-    (r"swin\.encoder\.layers\.(\d)\.downsample\.reduction", r"backbone.merges.\1.reduce"),
-    (r"swin\.encoder\.layers\.(\d)\.downsample\.norm", r"backbone.merges.\1.norm"),
-    (r"swin\.layernorm", "backbone.norm"),
-    (r"classifier", "head.out"),
-]
+from models.layout import Layout
+from models.mixers import create_mixer
 
 
-def translate(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    ours: dict[str, Tensor] = {}
-    for name, value in state.items():
-        if name.endswith("relative_position_index"):
-            continue
-        block = re.match(r"swin\.encoder\.layers\.(\d)\.blocks\.(\d+)\.attention\.q_proj\.(\w+)", name)
-        if block:
-            parts = [state[name.replace("q_proj", part)] for part in ("q_proj", "k_proj", "v_proj")]
-            ours["backbone.stages.{}.{}.mixer.qkv.{}".format(*block.groups())] = torch.cat(parts)
-        elif not re.search(r"attention\.[kv]_proj", name):
-            (new,) = {re.sub(rule, to, name) for rule, to in RULES if re.match(rule, name)}
-            ours[new] = value.flatten(1) if value.ndim == 4 else value
-    return ours
-
-
-@pytest.fixture(scope="module")
-def pair() -> tuple[nn.Module, nn.Module]:
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
+def test_swin_equals_transformers(transformers: Any, agree: Any) -> None:
     config = transformers.SwinConfig(num_labels=11, drop_path_rate=0.0)
-    peer = transformers.SwinForImageClassification(config).eval()
-    for parameter in peer.parameters():  # biases and tables start at zero, which would hide mistakes
-        nn.init.normal_(parameter, std=0.05)
-    ours = create_model("swin_tiny", num_classes=11).eval()
-    ours.load_state_dict(translate(peer.state_dict()))
-    return ours, peer
+    peer = transformers.SwinForImageClassification(config)
+    # the second size needs padding in every stage
+    agree(
+        "swin_tiny", peer, source="transformers", sizes=[(224, 224), (240, 250)], options={"num_classes": 11}
+    )
 
 
-@pytest.mark.parametrize("size", [(224, 224), (240, 250)])  # the second needs padding in every stage
-def test_logits_equal_those_of_transformers(pair: tuple[nn.Module, nn.Module], size: tuple[int, int]) -> None:
-    ours, peer = pair[0], copy.deepcopy(pair[1])  # the peer remembers that it once clamped its windows
-    x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        want, got = peer(pixel_values=x).logits, ours(x)
-    assert want.std() > 0.01
-    assert_close(got, want, atol=1e-5, rtol=1e-5)
+def test_swin_equals_timm(timm: Any, agree: Any) -> None:
+    peer = timm.create_model("swin_tiny_patch4_window7_224", num_classes=11)
+    agree("swin_tiny", peer, source="timm", sizes=[(224, 224)], options={"num_classes": 11})
 
 
 @pytest.mark.parametrize("size", [(32, 32), (57, 130)])
-def test_takes_any_size(pair: tuple[nn.Module, nn.Module], size: tuple[int, int]) -> None:
-    ours, _ = pair
+def test_swin_takes_any_size(size: tuple[int, int]) -> None:
+    ours = create_model("swin_tiny").eval()
     with torch.no_grad():
         stages = ours.features(torch.randn(1, 3, *size))
         assert ours(torch.randn(1, 3, *size)).isfinite().all()
     for stage, stride in zip(stages, (4, 8, 16, 32), strict=True):
         assert stage.map().shape[2:] == tuple(-(-s // stride) for s in size)
+
+
+def test_swin_shifted_block_equals_attention_inside_window_and_region() -> None:
+    torch.manual_seed(0)
+    h, w, size, shift = 14, 21, 7, 3
+    mixer = create_mixer("window", dim=16, head_dim=8, window=size, shifted=True).double().eval()
+    x = torch.randn(2, h * w, 16, dtype=torch.float64)
+    rows, cols = (torch.arange(n) for n in (h, w))
+
+    def cell(place: torch.Tensor, length: int) -> torch.Tensor:  # window and region along one axis, unrolled
+        moved = (place - shift) % length
+        return moved // size * 2 + (place < shift)
+
+    label = cell(rows, h)[:, None] * 1000 + cell(cols, w)[None]
+    allowed = label.flatten()[:, None] == label.flatten()[None]
+    y, z = torch.meshgrid(rows, cols, indexing="ij")
+    places = torch.stack([y, z], -1).flatten(0, 1)
+    offset = (places[:, None] - places[None] + size - 1).clamp(0, 2 * size - 2)
+    bias = mixer.bias[offset[..., 0] * (2 * size - 1) + offset[..., 1]].permute(2, 0, 1)
+    q, k, v = mixer.qkv(x).unflatten(-1, (3, 2, 8)).permute(2, 0, 3, 1, 4)
+    scores = (q @ k.mT / 8**0.5 + bias).masked_fill(~allowed, -torch.inf)
+    dense = mixer.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(-2))
+    assert_close(mixer(x, Layout(grid=(h, w))), dense)

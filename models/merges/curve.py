@@ -1,41 +1,15 @@
-"""Fewer, wider tokens: what stands between two stages of a pyramid."""
+"""Curve pooling: runs of neighbouring points along a space-filling curve become one."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layout import Layout, Stage, Tokens
+from models.merges.base import MERGES, Merge
 from models.ops.curves import curve_order
 
 
-class PatchMerging(nn.Module):
-    """Join 2 x 2 neighbours of the last two grid axes: norm, then 4 d -> `out` channels.
-
-    Shape: (b, n, d) on (..., h, w) -> (b, n', out) on (..., ceil(h/2), ceil(w/2)).
-    Paper: Liu et al., 2021, arXiv:2103.14030, sec. 3.1. Departs from it: nothing.
-    """
-
-    def __init__(self, dim: int, out: int) -> None:
-        super().__init__()
-        self.norm, self.reduce = nn.LayerNorm(4 * dim), nn.Linear(4 * dim, out, bias=False)
-
-    def forward(self, x: Tokens, layout: Layout) -> Stage:
-        if layout.grid is None or len(layout.grid) < 2:
-            raise ValueError(f"patch merging needs a grid of 2 or 3 axes in the layout, got {layout.grid}")
-        *lead, h, w = layout.grid
-        mask = layout.mask
-        if mask is not None:
-            x = x * mask[..., None]
-            mask = F.pad(mask.view(-1, 1, h, w).float(), (0, w % 2, 0, h % 2))
-            mask = F.max_pool2d(mask, 2).bool().view(x.shape[0], -1)
-        raster = F.pad(x.unflatten(1, layout.grid), (0, 0, 0, w % 2, 0, h % 2))
-        corners = [raster[..., i::2, j::2, :] for j in (0, 1) for i in (0, 1)]  # down first, then right
-        merged = self.reduce(self.norm(torch.cat(corners, -1)))
-        grid = (*lead, *merged.shape[-3:-1])
-        return Stage(merged.flatten(1, -2), layout.with_(grid=grid, mask=mask))
-
-
-class CurvePooling(nn.Module):
+@MERGES.register
+class CurvePooling(Merge):
     """Join runs of 4 points along Morton's curve: linear d -> `out`, mean over the run, norm.
 
     Shape: (b, n, d) -> (b, ceil(n / 4), out); coords become means; parent says which run a point went to.

@@ -1,8 +1,9 @@
 import torch
 from torch.testing import assert_close
 
-from models.layers.merging import CurvePooling, PatchMerging
 from models.layout import Layout
+from models.merges.curve import CurvePooling
+from models.merges.patch import PatchMerging
 from models.ops.curves import curve_order
 
 

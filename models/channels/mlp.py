@@ -2,10 +2,12 @@
 
 from torch import nn
 
-from models.layout import Tokens
+from models.channels.base import CHANNELS, ChannelMixer
+from models.layout import Layout, Tokens
 
 
-class Mlp(nn.Module):
+@CHANNELS.register
+class Mlp(ChannelMixer):
     """y = W2 gelu(W1 x), hidden width dim * ratio."""
 
     def __init__(self, dim: int, *, ratio: float = 4.0) -> None:
@@ -13,5 +15,5 @@ class Mlp(nn.Module):
         hidden = int(dim * ratio)
         self.up, self.act, self.down = nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim)
 
-    def forward(self, x: Tokens) -> Tokens:
+    def forward(self, x: Tokens, layout: Layout) -> Tokens:
         return self.down(self.act(self.up(x)))

@@ -1,0 +1,1 @@
+"""What keeps the scale of tokens in bounds, one norm a file."""

@@ -1,0 +1,24 @@
+"""Layer norm: each token by its own mean and variance."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.layout import Layout, Tokens
+from models.norms.base import NORMS, Norm
+
+
+@NORMS.register
+class LayerNorm(Norm):
+    """y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias over the channels of a token.
+
+    Paper: Ba et al., 2016, arXiv:1607.06450, eq. 4.
+    """
+
+    def __init__(self, dim: int, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Tokens, layout: Layout) -> Tokens:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
