@@ -1,0 +1,97 @@
+"""Tables larger than memory: rows go to buckets on disk, and come back a bucket at a time."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+HELD_BYTES = 64 * 2**20  # in memory before they are written
+ROWS = 2**18  # of one bucket, about: what a step holds in memory
+
+
+class Spill:
+    """Rows of one schema in `buckets` files. Who adds decides the bucket; a bucket keeps the order of adding.
+
+    What fits into HELD_BYTES never touches the disk.
+    """
+
+    def __init__(
+        self, folder: Path, schema: pa.Schema, buckets: int, *, held_bytes: int = HELD_BYTES
+    ) -> None:
+        self.schema, self.buckets, self.held_bytes = schema, buckets, held_bytes
+        self.rows = 0
+        self._folder = folder
+        self._held: list[tuple[pa.Table, NDArray[np.int64]]] = []
+        self._size = 0
+        self._spilled = False
+        folder.mkdir(parents=True)
+
+    def add(self, table: pa.Table, bucket: NDArray[np.integer]) -> None:
+        """Append each row to the bucket it is given, an integer in [0, buckets)."""
+        if not table.num_rows:
+            return
+        self._held.append((table, bucket.astype(np.int64)))
+        self._size += table.nbytes
+        self.rows += table.num_rows
+        if self._size > self.held_bytes:
+            self._flush()
+
+    def _flush(self) -> None:
+        for bucket, table in _dealt(self._held, self.schema):
+            with (
+                open(self._folder / f"{bucket}", "ab") as file,
+                pa.ipc.new_stream(file, self.schema, options=_LZ4) as out,
+            ):
+                out.write_table(table)
+        self._held, self._size, self._spilled = [], 0, True
+
+    def _take(self, bucket: int) -> pa.Table:
+        """What was written for a bucket, as one chunk."""
+        path, parts = self._folder / f"{bucket}", [self.schema.empty_table()]
+        if path.exists():
+            with pa.OSFile(str(path), "rb") as file:
+                while file.tell() < file.size():
+                    parts.append(pa.ipc.open_stream(file).read_all())
+        return pa.concat_tables(parts).combine_chunks()
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        """Every bucket in turn, as often as asked. Adding is over."""
+        if self._spilled:
+            self._flush()
+            yield from (self._take(bucket) for bucket in range(self.buckets))
+            return
+        dealt = dict(_dealt(self._held, self.schema))
+        empty = self.schema.empty_table()
+        yield from (dealt.pop(bucket, empty) for bucket in range(self.buckets))
+
+
+_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+def _dealt(
+    held: list[tuple[pa.Table, NDArray[np.int64]]], schema: pa.Schema
+) -> Iterator[tuple[int, pa.Table]]:
+    if not held:
+        return
+    table = pa.concat_tables(table for table, _ in held).cast(schema).combine_chunks()
+    numbers = np.concatenate([numbers for _, numbers in held])
+    order = np.argsort(numbers, kind="stable")
+    table, numbers = table.take(pa.array(order)), numbers[order]
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    for start, end in zip(starts, [*starts[1:], len(numbers)], strict=True):
+        yield int(numbers[start]), table.slice(start, end - start)
+
+
+def num_buckets(rows: int) -> int:
+    """A power of two, so that a bucket of evenly spread rows holds about ROWS."""
+    return 1 << max(0, (rows // ROWS).bit_length())
+
+
+def bucket_of(hashes: NDArray[np.uint64], buckets: int) -> NDArray[np.int64]:
+    """The bucket of evenly spread 64-bit numbers by their highest bits: buckets in order hold numbers in order."""
+    bits = buckets.bit_length() - 1
+    if bits == 0:
+        return np.zeros(len(hashes), np.int64)
+    return (hashes >> np.uint64(64 - bits)).astype(np.int64)
