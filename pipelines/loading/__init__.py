@@ -1,5 +1,7 @@
 """Shards to tensors."""
 
-from pipelines.loading.loader import Batch, Loader, collate, load_sample
+from pipelines.loading.buffers import Batch, collate
+from pipelines.loading.loader import Loader
+from pipelines.loading.source import Part, load_sample
 
-__all__ = ["Batch", "Loader", "collate", "load_sample"]
+__all__ = ["Batch", "Loader", "Part", "collate", "load_sample"]

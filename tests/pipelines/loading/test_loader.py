@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from pipelines.loading import Loader, collate
-from pipelines.loading.order import epoch_order
 from pipelines.shards.dataset import Corrupt, Dataset
 from pipelines.shards.manifest import Books, Manifest, commit
 from pipelines.shards.pack import pack_unit, write_plan
@@ -69,13 +68,6 @@ def test_an_epoch_has_every_sample_once_and_the_next_another_order(dataset: Data
     assert first != second
     assert keys(loader(dataset)) == first
     assert keys(loader(dataset, seed=1)) != first
-
-
-def test_the_order_is_a_permutation_that_depends_on_all_three() -> None:
-    orders = [epoch_order("ab", 0, 0, 100), epoch_order("ac", 0, 0, 100), epoch_order("ab", 1, 0, 100),
-              epoch_order("ab", 0, 1, 100)]  # fmt: skip
-    assert all(sorted(order) == list(range(100)) for order in orders)
-    assert len({tuple(order) for order in orders}) == 4
 
 
 @pytest.mark.parametrize("workers", [0, 3])

@@ -1,0 +1,5 @@
+"""Changes of samples by name, drawn from the sample's own generator."""
+
+from pipelines.loading.augment.chain import Chain, Step
+
+__all__ = ["Chain", "Step"]

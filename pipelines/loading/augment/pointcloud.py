@@ -1,0 +1,5 @@
+"""x."""
+
+from pipelines.loading.augment.chain import Change
+
+STEPS: dict[str, Change] = {}
