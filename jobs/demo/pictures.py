@@ -18,7 +18,7 @@ from modalities.base import BadSample
 from modalities.hyperspectral.preview import colour_bands
 from modalities.image.transforms import MEAN, STD
 from modalities.pointcloud.prepare import FEATURES
-from pipelines.loading.loader import load_sample
+from pipelines.loading import load_sample
 from pipelines.shards.dataset import Corrupt, Dataset
 from pipelines.shards.index import Row
 from pipelines.shards.manifest import Shard

@@ -21,7 +21,7 @@ from jobs.demo import pictures
 from jobs.demo.report import write_report
 from jobs.demo.results import Result
 from jobs.demo.studies import Study
-from pipelines.loading.loader import load_sample
+from pipelines.loading import load_sample
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.index import Row, write_index
 from pipelines.shards.manifest import Books, Manifest, Shard, commit
