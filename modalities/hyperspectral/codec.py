@@ -104,8 +104,9 @@ def raw_of(files: Files) -> Raw:
     """The raw object a sample's files came from; LookupError when there is no cube among them."""
     name: str
     if ZARR in files:
+        beside = {f"mask.{SEGMENTATION}": files[SEGMENTATION]} if SEGMENTATION in files else {}
         with refusing(Raw(name=ZARR, content=b"")):
-            return Raw(name="sample.zarr/", content=b"", companions=unzip(files[ZARR]))
+            return Raw(name="sample.zarr/", content=b"", companions={**unzip(files[ZARR]), **beside})
     mask = {f"sample.{SEGMENTATION}": files[SEGMENTATION]} if SEGMENTATION in files else {}
     if all(extension in files for extension in ENVI):
         return Raw(name="sample.hdr", content=files["hdr"], companions={"sample.img": files["img"], **mask})

@@ -5,7 +5,7 @@ from modalities.pointcloud.codec import decode, encode, pack
 from modalities.pointcloud.fingerprint import fingerprint
 from modalities.pointcloud.prepare import prepare
 from modalities.pointcloud.preview import preview
-from modalities.pointcloud.probe import PATTERNS, probe
+from modalities.pointcloud.probe import COMPANIONS, PATTERNS, probe
 from modalities.pointcloud.quality import quality
 from modalities.pointcloud.synth import synth
 from modalities.pointcloud.tiles import TILES
@@ -15,6 +15,7 @@ MODALITY = Modality(
     name="pointcloud",
     axes={"points": "n k", "colors": "n c", "normals": "n k", "intensity": "n", "classification": "n"},
     patterns=PATTERNS,
+    companions=COMPANIONS,
     probe=probe,
     pack=pack,
     decode=decode,

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from modalities.base import Arrays, BadSample, Files, Meta, Raw
 from modalities.pointcloud import laz
 from modalities.pointcloud.guard import guarded
-from modalities.pointcloud.readers import las, pcd, ply, table, text
-from modalities.pointcloud.schema import GLOBAL, check_size
+from modalities.pointcloud.readers import fields, las, pcd, ply, table, text
+from modalities.pointcloud.schema import GLOBAL
 
 # Canonical extension of each format meta names. txt is left to captions, hence xyz for every text table.
 EXTENSIONS = {
@@ -38,6 +38,8 @@ _READERS: dict[str, Callable[[bytes], dict[str, NDArray[Any]]]] = {
 
 def pack(raw: Raw, meta: Meta) -> Files:
     """The bytes as they are."""
+    if meta["format"] == "fields":
+        return fields.pack(raw)
     return {EXTENSIONS[meta["format"]]: raw.read()}
 
 
@@ -49,25 +51,10 @@ def decode(files: Files) -> Arrays:
                 return read(files[extension])
     if "points.npy" in files:
         with guarded("the .npy files"):
-            return _decode_fields(files)
+            return fields.read(files)
     raise BadSample(
         "unknown-format", f"no point cloud among {sorted(files)}; wanted one of {sorted(_READERS)}"
     )
-
-
-def _decode_fields(files: Files) -> dict[str, NDArray[Any]]:
-    members = {name[:-4]: data for name, data in files.items() if name.endswith(".npy")}
-    headers = {name: table.npy_header(data[:32768], len(data)) for name, data in members.items()}
-    shape = headers["points"][1]
-    if len(shape) != 2 or shape[1] != 3 or headers["points"][0].kind != "f":
-        raise BadSample("corrupt", f"points.npy of {headers['points'][0]} {shape}, wanted floats (n, 3)")
-    if not shape[0]:
-        raise BadSample("empty", "points.npy has no points")
-    for name, (_, other, _, _) in headers.items():
-        if name not in GLOBAL and other[:1] != shape[:1]:
-            raise BadSample("corrupt", f"{name}.npy has shape {other}, points.npy {shape}: one row a point")
-    check_size(shape[0], -(-sum(len(data) for data in members.values()) // shape[0]))
-    return {name: table.read_array(data) for name, data in members.items()}
 
 
 def encode(arrays: Arrays) -> Files:

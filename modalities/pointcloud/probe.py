@@ -4,10 +4,12 @@ import re
 
 from modalities.base import BadSample, Meta, Raw
 from modalities.pointcloud.guard import guarded
-from modalities.pointcloud.readers import las, pcd, ply, table, text
+from modalities.pointcloud.readers import fields, las, pcd, ply, table, text
 from modalities.pointcloud.schema import MAX_POINTS
 
+COMPANIONS = {fields.PRIMARY: ("*.npy",)}
 PATTERNS = (
+    fields.PRIMARY,
     "*.copc.laz",
     "*.pcd.bin",
     "*.ply",
@@ -63,6 +65,9 @@ def probe(raw: Raw) -> Meta:
     suffix = "." + raw.filename.rpartition(".")[2]
     if kind is None:
         return _probe_unmarked(raw, head, suffix)
+    if kind == "npy" and fields.files_of(raw):
+        with guarded(raw.name):
+            return fields.inspect(raw)
     inspect = {"ply": ply.inspect, "las": las.inspect, "npy": table.inspect_npy, "pcd": pcd.inspect}[kind]
     with guarded(raw.name):
         meta = inspect(raw)

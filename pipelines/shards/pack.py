@@ -21,8 +21,9 @@ from pipelines.shards.plan import Plan
 from pipelines.shards.storage import Storage, read_verified
 from pipelines.shards.tar import TarWriter, header
 from pipelines.sources import Entry, open_entry
-from pipelines.stages.process import Filtered, content_digest
-from pipelines.stages.sandbox import SandboxError, build
+from pipelines.stages.facts import before, member
+from pipelines.stages.process import Filtered, Look, content_digest
+from pipelines.stages.sandbox import SandboxError, builder
 
 DROPPED = pa.schema(
     [
@@ -211,15 +212,17 @@ def _build(row: Mapping[str, Any], head: Mapping[str, Any]) -> tuple[Files, dict
     raw, sidecars = open_entry(Entry.from_json(row["entry"]), anonymous=head["anonymous"])
     if content_digest(raw, sidecars) != row["content"]:
         raise BadSample("changed", "the source is not what it was when it was surveyed; ingest it again")
-    spec = None if row["spec"] is None else loads(row["spec"])
-    sample = build(
-        raw, sidecars, modality, head["settings"]["stages"], meta=loads(row["meta"]), spec=spec,
-        label=row["label"], suffix=row["suffix"],
-    )  # fmt: skip
+    look = Look(raw=raw, sidecars=sidecars, label=row["label"], caption=row["caption"])
+    meta, spec = loads(row["meta"]), None if row["spec"] is None else loads(row["spec"])
+    stages = head["settings"]["stages"]
+    sample = builder(stages)(look, modality, stages, meta=meta, spec=spec, suffix=row["suffix"])
     if isinstance(sample, Filtered):
         return sample
-    files = {**{k: v for k, v in sidecars.items() if k in ("txt", "json")}, **sample.files}
-    facts = {"modality": head["modality"], "source": row["name"], "meta": sample.meta}
+    files = dict(sample.files)
+    facts = {
+        "modality": head["modality"], "source": row["name"], "group": row["group"], "meta": sample.meta,
+        **before(sidecars),
+    }  # fmt: skip
     if row["label"] is not None:
         number = str(head["classes"].index(row["label"])).encode()
         given = sidecars.get("cls", b"")
@@ -227,7 +230,7 @@ def _build(row: Mapping[str, Any], head: Mapping[str, Any]) -> tuple[Files, dict
         facts["label"] = row["label"]
     if row["caption"] is not None:
         files.setdefault("txt", row["caption"].encode())
-    files["meta.json"] = dumps(facts).encode()
+    files[member(files)] = dumps(facts).encode()
     described = {
         "key": row["key"], "meta": sample.meta, "label": row["label"], "caption": row["caption"],
         "group": row["group"], "quality": sample.quality or dict(row["quality"] or ()),

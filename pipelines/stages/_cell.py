@@ -16,8 +16,8 @@ from pipelines.stages import _confine
 LIBRARY_BYTES = 2**30  # of address space for decoders that are imported when first needed
 
 if TYPE_CHECKING:
-    from modalities.base import Files, Modality, Raw
-    from pipelines.stages.process import Filtered, Sample
+    from modalities.base import Modality
+    from pipelines.stages.process import Found, Look
 
 
 def main(socket_fd: int, parent: int, memory_bytes: int, module: str, modality: str) -> None:
@@ -71,11 +71,10 @@ class _Cell:
         from modalities.base import BadSample
         from pipelines.stages._answer import told
 
-        raw = _raw(request, blobs)
-        sidecars = {ext: blobs.pop() for ext in request["sidecars"]}
+        look = _look(request, blobs)
         try:
             os.ftruncate(2, 0)
-            found = self._work(raw, sidecars, request)
+            found = self._work(look, request)
             files = [content for sample in found for content in getattr(sample, "files", {}).values()]
             return {"found": told(found)}, files
         except BadSample as bad:
@@ -88,19 +87,20 @@ class _Cell:
                 shutil.rmtree(self.scratch, ignore_errors=True)
                 os.mkdir(self.scratch, 0o700)
 
-    def _work(self, raw: "Raw", sidecars: "Files", request: Mapping[str, Any]) -> "list[Sample | Filtered]":
+    def _work(self, look: "Look", request: Mapping[str, Any]) -> "Found":
         from pipelines.stages.process import build, examine
 
         mapped_bytes = sum(os.path.getsize(path) for path in request["paths"].values())
         _confine.limit_address_space(self.address_bytes + mapped_bytes)
         modality, given = _modality(request["modality"], self.module), request["given"]
         if request["do"] == "examine":
-            return list(examine(raw, sidecars, modality, request["stages"], **given))
-        return [build(raw, sidecars, modality, request["stages"], **given)]
+            return list(examine(look, modality, request["stages"], **given))
+        return [build(look, modality, request["stages"], **given)]
 
 
-def _raw(request: Mapping[str, Any], blobs: list[bytes]) -> "Raw":
+def _look(request: Mapping[str, Any], blobs: list[bytes]) -> "Look":
     from modalities.base import Raw
+    from pipelines.stages.process import Look
 
     paths = request["paths"]
 
@@ -110,7 +110,9 @@ def _raw(request: Mapping[str, Any], blobs: list[bytes]) -> "Raw":
 
     whole = part("")
     companions = {name: part(f"beside/{name}") for name in request["companions"]}
-    return Raw(name=request["name"], content=whole, companions=companions)
+    raw = Raw(name=request["name"], content=whole, companions=companions)
+    sidecars = {ext: blobs.pop() for ext in request["sidecars"]}
+    return Look(raw=raw, sidecars=sidecars, label=request["label"], caption=request["caption"])
 
 
 @cache

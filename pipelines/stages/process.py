@@ -1,8 +1,9 @@
 """What happens to one raw object between its source and its shard: probe, filter, cut, transform."""
 
 import inspect
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,9 +12,26 @@ from typing import Any
 import blake3
 
 from modalities.base import BadSample, Files, Meta, Modality, Raw
+from pipelines.stages import sidecars as beside
 
+WHERE = ("clip.json", "tile.json")  # what a cut says of a piece: where in its object it lay
 Stage = Mapping[str, Any]  # {"kind": "filter" | "cut" | "transform", ...}, as in the job file
-NO_PAYLOAD = ("cls", "txt")  # sidecars that say something about the sample and are not part of its data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """One raw object, opened, with what rides along."""
+
+    raw: Raw
+    sidecars: Files
+    label: str | None = None
+    caption: str | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """What is held in memory: all but parts that are paths."""
+        contents = (self.raw.content, *self.raw.companions.values(), *self.sidecars.values())
+        return sum(len(content) for content in contents if isinstance(content, bytes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,29 +57,38 @@ class Filtered:
     reason: str
 
 
+Found = list[Sample | Filtered]
+
+
+def examined(
+    look: Look, modality: Modality, stages: Sequence[Stage], *, decode: bool = True
+) -> Found | BadSample:
+    """What `examine` says, or why not: whatever is raised costs this object alone."""
+    try:
+        return list(examine(look, modality, stages, decode=decode))
+    except BadSample as bad:
+        return bad
+    except Exception:  # a defect of ours or of a decoder
+        return BadSample("crashed", traceback.format_exc(limit=-3))
+
+
 def examine(
-    raw: Raw,
-    sidecars: Files,
-    modality: Modality,
-    stages: Sequence[Stage],
-    *,
-    label: str | None = None,
-    caption: str | None = None,
-    decode: bool = True,
+    look: Look, modality: Modality, stages: Sequence[Stage], *, decode: bool = True
 ) -> Iterator[Sample | Filtered]:
     """What a raw object will become, without keeping its bytes. Raises BadSample for one that cannot be used.
 
     Objects that pass unchanged are decoded here, which proves that they open; pieces and transformed samples
     are built here only if a filter has to see them, else when they are packed.
     """
+    raw, label, caption = look.raw, look.label, look.caption
     meta = modality.probe(raw)
     before, cut, after = _split(stages)
-    whole = Sample(num_bytes=_size(raw, sidecars), meta=meta, label=label, caption=caption)
-    untouched = cut is None and not any(stage["kind"] == "transform" for stage in after)
+    whole = Sample(num_bytes=_size(raw, look.sidecars), meta=meta, label=label, caption=caption)
+    untouched = passes(stages)
     if (untouched and (decode or _reads_quality(before + after))) or (
         not untouched and _reads_quality(before)
     ):
-        whole = _decoded(whole, {**modality.pack(raw, meta), **sidecars}, modality)
+        whole = _decoded(whole, {**look.sidecars, **modality.pack(raw, meta)}, modality)
     if reason := _refused(whole, before):
         yield Filtered(suffix="", reason=reason)
         return
@@ -82,55 +109,81 @@ def examine(
                 suffix=suffix, spec=spec, num_bytes=num_bytes, meta=meta, label=label, caption=caption
             )
             continue
-        built = build(raw, sidecars, modality, stages, meta=meta, spec=spec, label=label, suffix=suffix)
+        built = build(look, modality, stages, meta=meta, spec=spec, suffix=suffix)
         if isinstance(built, Filtered):
             yield built
         else:
-            yield Sample(**{**vars(built), "files": {}})
+            yield replace(built, files={})
 
 
 def build(
-    raw: Raw,
-    sidecars: Files,
+    look: Look,
     modality: Modality,
     stages: Sequence[Stage],
     *,
     meta: Meta,
-    spec: Meta | None,
-    label: str | None,
+    spec: Meta | None = None,
     suffix: str = "",
 ) -> Sample | Filtered:
-    """The files of one sample, cut and transformed. `meta` is the raw object's; the result has its own."""
+    """The files of one sample, cut and transformed, with what rides along (pipelines.stages.sidecars).
+
+    `meta` is the raw object's; the result has its own. BadSample "name-clash" for two files of one name.
+    """
     _, cut, after = _split(stages)
+    this = Sample(suffix=suffix, spec=spec, num_bytes=0, meta=meta, label=look.label, caption=look.caption)
+    if passes(stages):
+        files = beside.joined(modality.pack(look.raw, meta), beside.riders(look.sidecars))
+        return replace(this, files=files, num_bytes=_bytes(files))
+    riders = beside.sort(look.sidecars, modality)
     if cut is None:
-        files = {**modality.pack(raw, meta), **{k: v for k, v in sidecars.items() if k not in NO_PAYLOAD}}
+        files = beside.joined(modality.pack(look.raw, meta), riders.mask)
     else:
-        files = dict(_named("cut", cut["how"], modality.cuts, modality).extract(
-            raw, meta, spec, **cut.get("options", {})
-        ))  # fmt: skip
-    if cut is None and not any(stage["kind"] == "transform" for stage in after):
-        return Sample(suffix=suffix, spec=spec, files=files, num_bytes=_bytes(files), meta=meta, label=label)
+        extract = _named("cut", cut["how"], modality.cuts, modality).extract
+        files = extract(beside.masked(look.raw, riders.mask), meta, spec, **cut.get("options", {}))
     for stage in after:
         if stage["kind"] == "transform":
-            change = _named("transform", stage["how"], modality.transforms, modality)
-            files = dict(modality.encode(change(modality.decode(files), **stage.get("options", {}))))
-        elif reason := _refused(_described(files, modality, suffix, spec, label), [stage]):
+            files = _transformed(files, stage, modality)
+        elif reason := _refused(_described(this, files, modality), [stage]):
             return Filtered(suffix=suffix, reason=reason)
-    return _described(files, modality, suffix, spec, label)
+    sample = _described(this, files, modality)
+    files = {**riders.words, **sample.files}
+    left = sorted({*riders.left, *(riders.words.keys() & sample.files.keys())})
+    facts = {**sample.meta, "left_behind": left} if left else sample.meta
+    return replace(sample, files=files, num_bytes=_bytes(files), meta=facts)
 
 
-def _described(files: Files, modality: Modality, suffix: str, spec: Meta | None, label: str | None) -> Sample:
+def _transformed(files: Files, stage: Stage, modality: Modality) -> Files:
+    """Arrays changed and encoded anew. What a cut said of the piece in words stays beside them."""
+    change = _named("transform", stage["how"], modality.transforms, modality)
+    encoded = modality.encode(change(modality.decode(files), **stage.get("options", {})))
+    return {**{ext: data for ext, data in files.items() if ext in WHERE}, **encoded}
+
+
+def _described(sample: Sample, files: Files, modality: Modality) -> Sample:
     meta = dict(modality.probe(as_raw(files, modality)))
-    if spec is not None:
-        meta["piece"] = dict(spec)
-    sample = Sample(suffix=suffix, spec=spec, files=files, num_bytes=_bytes(files), meta=meta, label=label)
+    if sample.spec is not None:
+        meta["piece"] = dict(sample.spec)
+    sample = replace(sample, files=files, num_bytes=_bytes(files), meta=meta)
     return _decoded(sample, files, modality)
+
+
+def passes(stages: Sequence[Stage]) -> bool:
+    """Whether bytes in are bytes out."""
+    return all(stage["kind"] == "filter" for stage in stages)
+
+
+def decodes(stages: Sequence[Stage], *, decode: bool) -> bool:
+    """Whether `examine` calls more than the probe, which is plain Python that reads a header."""
+    before, cut, after = _split(stages)
+    if passes(stages):
+        return decode or _reads_quality(before + after)
+    return cut is not None or any(stage["kind"] == "filter" for stage in after)
 
 
 def _decoded(sample: Sample, files: Files, modality: Modality) -> Sample:
     arrays = modality.look(files)
     quality = {name: float(value) for name, value in modality.quality(arrays).items()}
-    return Sample(**{**vars(sample), "quality": quality, "fingerprint": modality.fingerprint(arrays)})
+    return replace(sample, quality=quality, fingerprint=modality.fingerprint(arrays))
 
 
 def as_raw(files: Files, modality: Modality) -> Raw:

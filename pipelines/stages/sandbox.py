@@ -18,17 +18,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import modalities
-from modalities.base import BadSample, Files, Meta, Modality, Raw
+from modalities.base import BadSample, Meta, Modality
 from pipelines.stages import process
 from pipelines.stages._answer import checked_answer, checked_refusal, cleaned
 from pipelines.stages._frames import Garbled, frame, read_frame
-from pipelines.stages.process import Filtered, Sample, Stage
+from pipelines.stages.process import Filtered, Found, Look, Sample, Stage
 
 SWITCH = "RAYLOOM_SANDBOX"
 TIMEOUT_S = 120.0
@@ -56,29 +56,11 @@ class _Died(Exception):
     """The child ended in the middle of a sample, or ran out of memory: (reason, detail)."""
 
 
-Found = list[Sample | Filtered]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """One object to examine."""
-
-    raw: Raw
-    sidecars: Files
-    label: str | None = None
-    caption: str | None = None
-
-    @property
-    def num_bytes(self) -> int:
-        """What has to be sent: all but parts that are paths."""
-        contents = (self.raw.content, *self.raw.companions.values(), *self.sidecars.values())
-        return sum(len(content) for content in contents if isinstance(content, bytes))
-
-
 @dataclass(frozen=True)
 class Request:
     """As it is sent: JSON-able facts, and the bytes they speak of in order."""
 
+    look: Look
     facts: Mapping[str, Any]
     blobs: Sequence[bytes]
 
@@ -117,32 +99,29 @@ class Sandbox:
     def examine(
         self, looks: Sequence[Look], modality: Modality, stages: Sequence[Stage], *, decode: bool = True
     ) -> list[Found | BadSample]:
-        """What process.examine says of each, or why not: also "crashed", "timeout", "out-of-memory".
+        """What process.examined says of each; also "crashed", "timeout" and "out-of-memory".
 
-        All are sent at once, which saves waiting for the other process: keep them small together.
+        All are sent at once, which saves waiting for the other process: keep them small together. Headers
+        alone are read here: that is plain Python, and the way to the child would cost more.
         """
-        requests = [
-            _request("examine", look.raw, look.sidecars, modality, stages, given)
-            for look in looks
-            for given in [{"label": look.label, "caption": look.caption, "decode": decode}]
-        ]
-        return self._ask(requests, modality)
+        if not process.decodes(stages, decode=decode):
+            return [process.examined(look, modality, stages, decode=decode) for look in looks]
+        given = {"decode": decode}
+        return self._ask([_request("examine", look, modality, stages, given) for look in looks], modality)
 
     def build(
         self,
-        raw: Raw,
-        sidecars: Files,
+        look: Look,
         modality: Modality,
         stages: Sequence[Stage],
         *,
         meta: Meta,
-        spec: Meta | None,
-        label: str | None,
+        spec: Meta | None = None,
         suffix: str = "",
     ) -> Sample | Filtered:
         """As process.build. BadSample also for "crashed", "timeout" and "out-of-memory"."""
-        given = {"meta": meta, "spec": spec, "label": label, "suffix": suffix}
-        [found] = self._ask([_request("build", raw, sidecars, modality, stages, given)], modality)
+        given = {"meta": meta, "spec": spec, "suffix": suffix}
+        [found] = self._ask([_request("build", look, modality, stages, given)], modality)
         if isinstance(found, BadSample):
             raise found
         if len(found) != 1:
@@ -208,8 +187,7 @@ class Sandbox:
         if answer.get("number") != number:
             raise Garbled("it is the answer to another request")
         if "bad" not in answer:
-            given = request.facts["given"]
-            return checked_answer(answer.get("found"), files, given["label"], given.get("caption"))
+            return checked_answer(answer.get("found"), files, request.look.label, request.look.caption)
         bad = checked_refusal(answer["bad"])
         if bad.reason == "out-of-memory":
             self.close()  # it may still hold what this sample took
@@ -302,16 +280,18 @@ class Sandbox:
 
 
 def _request(
-    do: str, raw: Raw, sidecars: Files, modality: Modality, stages: Sequence[Stage], given: Mapping[str, Any]
+    do: str, look: Look, modality: Modality, stages: Sequence[Stage], given: Mapping[str, Any]
 ) -> Request:
+    raw, sidecars = look.raw, look.sidecars
     parts = {"": raw.content, **{f"beside/{name}": data for name, data in raw.companions.items()}}
     facts = {
         "do": do, "modality": modality.name, "stages": list(stages), "given": given, "name": raw.name,
+        "label": look.label, "caption": look.caption,
         "companions": list(raw.companions), "sidecars": list(sidecars),
         "paths": {name: str(data.resolve()) for name, data in parts.items() if isinstance(data, Path)},
     }  # fmt: skip
     blobs = [b"" if isinstance(data, Path) else data for data in parts.values()]
-    return Request(facts, [*blobs, *sidecars.values()])
+    return Request(look, facts, [*blobs, *sidecars.values()])
 
 
 def _environment(folder: str) -> dict[str, str]:
@@ -344,18 +324,6 @@ def of_this_thread() -> Sandbox:
     return mine
 
 
-def build(
-    raw: Raw,
-    sidecars: Files,
-    modality: Modality,
-    stages: Sequence[Stage],
-    *,
-    meta: Meta,
-    spec: Meta | None,
-    label: str | None,
-    suffix: str = "",
-) -> Sample | Filtered:
-    """As process.build, in the sandbox of this thread. What passes as it is needs no decoder and stays."""
-    decodes = any(stage["kind"] in ("cut", "transform") for stage in stages)
-    where = of_this_thread().build if decodes and enabled() else process.build
-    return where(raw, sidecars, modality, stages, meta=meta, spec=spec, label=label, suffix=suffix)
+def builder(stages: Sequence[Stage]) -> Callable[..., Sample | Filtered]:
+    """process.build; in the sandbox of this thread where it decodes, and not if bytes pass as they are."""
+    return process.build if process.passes(stages) or not enabled() else of_this_thread().build

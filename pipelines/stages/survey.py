@@ -7,8 +7,9 @@ from typing import Any
 from modalities.base import BadSample, Modality
 from pipelines.jsontext import dumps
 from pipelines.sources import Entry, open_entry
-from pipelines.stages.process import Filtered, Stage, content_digest, examine
-from pipelines.stages.sandbox import Found, Look, Sandbox, enabled, of_this_thread
+from pipelines.stages.facts import scene
+from pipelines.stages.process import Filtered, Found, Look, Stage, content_digest, examined
+from pipelines.stages.sandbox import Sandbox, enabled, of_this_thread
 
 HEAD_BYTES = 4096  # kept of what is quarantined
 BATCH_ENTRIES, BATCH_BYTES = 16, 4 * 2**20  # open at a time: waiting for the sandbox once for all of them
@@ -35,7 +36,7 @@ def survey_entries(
         if isinstance(apart, Sandbox):
             outcomes = apart.examine(looks, modality, stages, decode=decode)
         else:
-            outcomes = [_examined(look, modality, stages, decode) for look in looks]
+            outcomes = [examined(look, modality, stages, decode=decode) for look in looks]
         found = iter(outcomes)
         for common, look in batch:
             outcome = next(found) if isinstance(look, Look) else look
@@ -71,6 +72,7 @@ def _open(entry: Entry, anonymous: bool) -> tuple[dict[str, Any], Look | BadSamp
         raw, sidecars = open_entry(entry, anonymous=anonymous)
         common["head"] = raw.head(HEAD_BYTES)
         common["content"] = content_digest(raw, sidecars)
+        common["group"] = scene(sidecars) or entry.group
         label, caption = entry.label, entry.caption
         if "cls" in sidecars:
             label = _text(sidecars["cls"], "cls")
@@ -81,16 +83,6 @@ def _open(entry: Entry, anonymous: bool) -> tuple[dict[str, Any], Look | BadSamp
         return common, bad
     except Exception:  # a defect of ours must not cost the job
         return common, _crashed()
-
-
-def _examined(look: Look, modality: Modality, stages: Sequence[Stage], decode: bool) -> Found | BadSample:
-    given: dict[str, Any] = {"label": look.label, "caption": look.caption, "decode": decode}
-    try:
-        return list(examine(look.raw, look.sidecars, modality, stages, **given))
-    except BadSample as bad:
-        return bad
-    except Exception:  # a defect of ours or of a decoder must not cost the job
-        return _crashed()
 
 
 def _crashed() -> BadSample:

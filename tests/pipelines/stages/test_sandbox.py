@@ -17,8 +17,8 @@ import modalities
 from modalities.base import BadSample, Modality, Raw
 from pipelines.stages import _answer, process
 from pipelines.stages._frames import Garbled, frame, read_frame
-from pipelines.stages.process import Sample
-from pipelines.stages.sandbox import Look, Sandbox
+from pipelines.stages.process import Look, Sample
+from pipelines.stages.sandbox import Sandbox
 
 POISON = '''
 """A modality whose files say what its decoder does."""
@@ -228,7 +228,8 @@ def test_the_child_dies_with_its_worker_even_in_the_middle_of_a_sample(poison: M
     code = """
 import threading, time, rayloom_poison
 from modalities.base import Raw
-from pipelines.stages.sandbox import Look, Sandbox
+from pipelines.stages.process import Look
+from pipelines.stages.sandbox import Sandbox
 sandbox = Sandbox(module="rayloom_poison")
 look = lambda word: [Look(raw=Raw(name="a.poison", content=word), sidecars={})]
 sandbox.examine(look(b"fine"), rayloom_poison.MODALITY, [])
@@ -256,21 +257,21 @@ def _runs(pid: int) -> bool:
 
 
 def test_built_files_and_facts_are_those_of_this_process(poison: Modality) -> None:
-    raw = Raw(name="a.poison", content=b"talk")
-    given: dict[str, Any] = {"meta": {"size": 4}, "spec": None, "label": "l", "suffix": "x"}
+    look = Look(raw=Raw(name="a.poison", content=b"talk"), sidecars={"txt": b"t"}, label="l", caption="t")
+    given: dict[str, Any] = {"meta": {"size": 4}, "spec": None, "suffix": "x"}
     with Sandbox(module="rayloom_poison") as sandbox:
-        assert sandbox.build(raw, {}, poison, [], **given) == process.build(raw, {}, poison, [], **given)
+        assert sandbox.build(look, poison, [], **given) == process.build(look, poison, [], **given)
 
 
 def test_transforms_come_back_whole() -> None:
     kind = modalities.get("image")
     files = kind.synth(3)
     [ext] = [ext for ext in files if ext in ("png", "jpg")]
-    raw = Raw(name=f"a.{ext}", content=files[ext])
+    look = Look(raw=Raw(name=f"a.{ext}", content=files[ext]), sidecars={})
     stages = [{"kind": "transform", "how": "resize", "options": {"shorter": 12}}]
-    given: dict[str, Any] = {"meta": kind.probe(raw), "spec": None, "label": None, "suffix": ""}
+    given: dict[str, Any] = {"meta": kind.probe(look.raw), "spec": None, "suffix": ""}
     with Sandbox() as sandbox:
-        assert sandbox.build(raw, {}, kind, stages, **given) == process.build(raw, {}, kind, stages, **given)
+        assert sandbox.build(look, kind, stages, **given) == process.build(look, kind, stages, **given)
 
 
 def test_an_unknown_modality_is_a_mistake_of_the_caller(poison: Modality) -> None:

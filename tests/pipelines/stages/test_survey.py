@@ -13,7 +13,8 @@ from modalities.base import BadSample, Raw
 from pipelines.shards.plan import SURVEY
 from pipelines.sources import Entry, list_source
 from pipelines.stages import process
-from pipelines.stages.sandbox import Look, Sandbox, SandboxError
+from pipelines.stages.process import Look
+from pipelines.stages.sandbox import Sandbox, SandboxError
 from pipelines.stages.survey import BATCH_ENTRIES, survey_entries
 
 
@@ -72,17 +73,18 @@ def test_pieces_of_a_local_path_are_cut_the_same_inside_and_outside(
     kind = modalities.get(modality)
     raw = Raw(name=name, content=shared_data / name)
     stages = [{"kind": "cut", "how": how, "options": options}]
+    look = Look(raw=raw, sidecars={})
     with Sandbox() as sandbox:
-        [inside] = sandbox.examine([Look(raw=raw, sidecars={})], kind, stages)
+        [inside] = sandbox.examine([look], kind, stages)
         assert not isinstance(inside, BadSample)
-        outside = list(process.examine(raw, {}, kind, stages))
+        outside = list(process.examine(look, kind, stages))
         assert len(inside) > 1
         assert repr(inside) == repr(outside)
         last = inside[-1]
         assert isinstance(last, process.Sample)
-        given: dict[str, Any] = {"spec": last.spec, "label": None, "suffix": last.suffix}
-        built = sandbox.build(raw, {}, kind, stages, meta=json.loads(json.dumps(last.meta)), **given)
-        assert repr(built) == repr(process.build(raw, {}, kind, stages, meta=last.meta, **given))
+        given: dict[str, Any] = {"spec": last.spec, "suffix": last.suffix}
+        built = sandbox.build(look, kind, stages, meta=json.loads(json.dumps(last.meta)), **given)
+        assert repr(built) == repr(process.build(look, kind, stages, meta=last.meta, **given))
 
 
 def test_the_switch_turns_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
