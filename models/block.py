@@ -10,14 +10,15 @@ from models.norms.base import NORMS
 from models.positions.base import POSITIONS
 from models.registry import Part
 
-ORDERS = ("pre", "post", "res_post")
+ORDERS = ("pre", "post", "res_post", "single")
 
 
 class Block(nn.Module):
     """x = position(x);  x += mixer(norm(x));  x += channel(norm(x)); any of the three may be missing.
 
     `order` says where the norm stands: "pre", x + f(norm(x)); "post", norm(x + f(x)) as in the original
-    transformer; "res_post", x + norm(f(x)) as in Swin v2. `norm=None` leaves norms to the parts themselves.
+    transformer; "res_post", x + norm(f(x)) as in Swin v2; "single", x + channel(norm(mixer(norm(x)))), one
+    residual around both, as in GFNet. `norm=None` leaves norms to the parts themselves.
     Paper: Yu et al., 2021, arXiv:2111.11418, eq. 2-3.
     """
 
@@ -37,6 +38,8 @@ class Block(nn.Module):
         super().__init__()
         if order not in ORDERS:
             raise ValueError(f"order of a block must be one of {ORDERS}, got {order!r}")
+        if order == "single" and (mixer is None or channel is None):
+            raise ValueError("a block with a single residual needs a mixer and a channel mixer")
         self.order = order
         self.position = None if position is None else POSITIONS.build(position, dim, axes)
         self.mixer = mixer
@@ -47,13 +50,15 @@ class Block(nn.Module):
         )
         self.scale1, self.scale2 = (
             None if branch is None or layer_scale is None else LayerScale(dim, layer_scale)
-            for branch in branches
+            for branch in ((None, channel) if order == "single" else branches)
         )
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tokens, layout: Layout) -> Tokens:
         if self.position is not None:
             x = self.position(x, layout)
+        if self.order == "single":
+            return self._add_both(x, layout)
         if self.mixer is not None:
             x = self._add(x, layout, self.mixer, self.norm1, self.scale1)
         if self.channel is not None:
@@ -70,3 +75,10 @@ class Block(nn.Module):
             y = scale(y)
         x = x + self.drop_path(y)
         return norm(x, layout) if norm is not None and self.order == "post" else x
+
+    def _add_both(self, x: Tokens, layout: Layout) -> Tokens:
+        assert self.mixer is not None
+        assert self.channel is not None
+        y = self.mixer(x if self.norm1 is None else self.norm1(x, layout), layout)
+        y = self.channel(y if self.norm2 is None else self.norm2(y, layout), layout)
+        return x + self.drop_path(y if self.scale2 is None else self.scale2(y))
