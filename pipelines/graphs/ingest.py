@@ -18,9 +18,10 @@ from modalities.base import Modality
 from pipelines.jsontext import digest
 from pipelines.parquet import from_parquet, to_parquet
 from pipelines.shards import manifest as manifests
+from pipelines.shards.closing import begin_run, commit_run
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.manifest import Books, Conflict, Manifest
-from pipelines.shards.pack import Done, pack_unit, read_done, write_plan
+from pipelines.shards.pack import pack_unit, write_plan
 from pipelines.shards.plan import SURVEY, Plan, make_plan
 from pipelines.shards.storage import Storage, open_storage
 from pipelines.sources import Entry, list_source
@@ -75,20 +76,12 @@ def ingest(
         if known and not plan.samples.num_rows and not plan.dropped.num_rows:
             return Outcome(manifest=known.manifest, books=Books(), added=False)
         name = write_plan(storage, plan, modality, survey=survey_id, anonymous=anonymous)
-        done = _pack(storage, name, plan.units, report)
-    books = _books(plan, done)
-    manifest = Manifest(
-        number=parent.number + 1 if parent else 0,
-        parent=parent.digest if parent else None,
-        modality=modality,
-        settings=settings_digest,
-        plans=[*(parent.plans if parent else ()), f"{survey_id}/{name}"],
-        classes=plan.classes,
-        books=books + parent.books if parent else books,
-        shards=[*(parent.shards if parent else ()), *(d.shard for d in done if d.shard)],
-        job=job,
-    )
-    manifests.commit(storage, manifest)
+        begin_run(storage, name)
+        _pack(storage, name, plan.units, report)
+    manifest, books = commit_run(
+        storage, run=f"{survey_id}/{name}", parent=parent, left_out=_left_out(plan), modality=modality,
+        settings=settings_digest, classes=plan.classes, job=job,
+    )  # fmt: skip
     return Outcome(manifest=manifest, books=books, added=True)
 
 
@@ -197,7 +190,7 @@ def _same_words(row: Mapping[str, Any], before: Mapping[str, Any]) -> None:
             )
 
 
-def _pack(storage: Storage, plan: str, units: int, report: Report) -> list[Done]:
+def _pack(storage: Storage, plan: str, units: int, report: Report) -> None:
     url = storage.url
 
     def pack(row: dict[str, Any]) -> dict[str, Any]:
@@ -206,10 +199,6 @@ def _pack(storage: Storage, plan: str, units: int, report: Report) -> list[Done]
 
     for _ in _run(pack, units, "pack", report):
         pass
-    done = [read_done(storage, plan, unit) for unit in range(units)]
-    if missing := [unit for unit, mark in enumerate(done) if mark is None]:
-        raise RuntimeError(f"units {missing} of plan {plan} ended without their mark")
-    return [mark for mark in done if mark is not None]
 
 
 def _run(
@@ -235,17 +224,12 @@ def _run(
         yield row["id"]
 
 
-def _books(plan: Plan, done: list[Done]) -> Books:
+def _left_out(plan: Plan) -> Books:
     statuses = plan.dropped["status"].to_pylist()
-    counts = {
-        name: statuses.count(name) + sum(d.counts.get(name, 0) for d in done)
-        for name in ("quarantined", "filtered")
-    }
     return Books(
-        inputs=plan.samples.num_rows + plan.dropped.num_rows,
-        written=sum(d.counts["written"] for d in done),
+        quarantined=statuses.count("quarantined"),
+        filtered=statuses.count("filtered"),
         duplicates=statuses.count("duplicate"),
-        **counts,
     )
 
 

@@ -125,6 +125,7 @@ def _run(storage: Storage, manifest: Manifest, i: int) -> Iterator[Problem]:
     except UNREADABLE as e:
         yield Problem(key, _text(e))
         return
+    yield from _copy(storage, manifest, i)
     if len(sizes) != head["units"]:
         yield Problem(key, f"{len(sizes)} units, want {head['units']}")
     if head["dropped"]:
@@ -145,6 +146,16 @@ def _run(storage: Storage, manifest: Manifest, i: int) -> Iterator[Problem]:
             yield Problem(done_key(plan, unit), "names a shard that the snapshot does not")
         if left_out := size - mark.counts["written"]:
             yield from _dropped(storage, dropped_key(plan, unit), left_out)
+
+
+def _copy(storage: Storage, manifest: Manifest, i: int) -> Iterator[Problem]:
+    """Every run keeps a copy of the head that it committed; run i is that of snapshot i."""
+    key = f"runs/{plan_of(manifest.plans[i])}/head.json"
+    try:
+        if read_head(storage, key)["digest"] != read_head(storage, head_key(i))["digest"]:
+            yield Problem(key, "is the copy of another snapshot")
+    except UNREADABLE as e:
+        yield Problem(key, _text(e))
 
 
 def _dropped(storage: Storage, key: str, want: int) -> Iterator[Problem]:

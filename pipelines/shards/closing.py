@@ -1,8 +1,42 @@
-"""The end of a run: every unit's mark is there, the books close, and the next snapshot can be committed."""
+"""The end of a run: every unit's mark is there, the books close, and the next snapshot is committed."""
 
-from pipelines.shards.manifest import Books, Shard
-from pipelines.shards.pack import Done, read_done, unit_sizes
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines.shards.manifest import Books, Conflict, Manifest, Shard, commit, plan_of
+from pipelines.shards.pack import Done, done_key, read_done, unit_sizes
 from pipelines.shards.storage import Storage
+
+
+def commit_run(
+    storage: Storage, *, run: str, parent: Manifest | None, left_out: Books, modality: str, settings: str,
+    classes: Sequence[str], job: Mapping[str, Any],
+) -> tuple[Manifest, Books]:  # fmt: skip
+    """Close the books of a run (`survey/plan`) and commit the snapshot after `parent`; both are returned.
+
+    `left_out` has what the plan dropped before packing. Raises as `close_books` and `commit` do.
+    """
+    books, shards = close_books(storage, plan_of(run), left_out=left_out)
+    _still_there(storage, plan_of(run), shards)
+    manifest = Manifest(
+        number=parent.number + 1 if parent else 0,
+        parent=parent.digest if parent else None,
+        modality=modality,
+        settings=settings,
+        plans=[*(parent.plans if parent else ()), run],
+        classes=classes,
+        books=books + parent.books if parent else books,
+        shards=[*(parent.shards if parent else ()), *shards],
+        job=job,
+    )
+    commit(storage, manifest)
+    return manifest, books
+
+
+def begin_run(storage: Storage, plan: str) -> None:
+    """Say that somebody works at a plan (again), so that gc takes none of its objects for left behind."""
+    storage.create(f"runs/{plan}/started/{uuid.uuid4().hex}", b"")
 
 
 def close_books(storage: Storage, plan: str, *, left_out: Books) -> tuple[Books, list[Shard]]:
@@ -37,3 +71,21 @@ def unit_problem(mark: Done, size: int) -> str:
     if mark.counts["written"] != (mark.shard.samples if mark.shard else 0):
         return f"{mark.counts['written']} written, {mark.shard.samples if mark.shard else 0} in its shard"
     return ""
+
+
+def _still_there(storage: Storage, plan: str, shards: Sequence[Shard]) -> None:
+    """A run that rested too long may have lost shards to gc: their marks must not be believed again."""
+    if not shards:
+        return
+    there = {*storage.list("shards/"), *storage.list("index/")}
+    lost = [
+        shard
+        for shard in shards
+        for key in (shard.key, shard.index_key)
+        if key not in there and storage.size(key) is None
+    ]
+    if lost:
+        for unit in range(len(unit_sizes(storage, plan))):
+            if (mark := read_done(storage, plan, unit)) and mark.shard in lost:
+                storage.delete(done_key(plan, unit))
+        raise Conflict(f"{len(lost)} shards of plan {plan} were removed meanwhile; run the same job again")

@@ -96,6 +96,10 @@ class Dataset:
             for row in self.rows(shard):
                 yield shard, row
 
+    def plans(self) -> list[str]:
+        """Names of the plans of every run that this snapshot holds, in order."""
+        return [plan_of(run) for run in self.manifest.plans]
+
     def listed(self) -> frozenset[int]:
         """Ids of every source entry that this snapshot and its ancestors have looked at."""
         seen: set[int] = set()
@@ -107,8 +111,8 @@ class Dataset:
     def dropped(self) -> list[dict[str, Any]]:
         """What was quarantined, filtered or a duplicate, with reasons."""
         rows: list[dict[str, Any]] = []
-        for run in self.manifest.plans:
-            for key in self.storage.list(f"quarantine/{plan_of(run)}/"):
+        for plan in self.plans():
+            for key in self.storage.list(f"quarantine/{plan}/"):
                 rows += read_verified(self.storage, key, from_parquet).to_pylist()
         return rows
 

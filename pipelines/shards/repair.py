@@ -1,0 +1,208 @@
+"""Making a damaged dataset whole again: only what is damaged, from the sources, with the same bytes."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.shards.check import UNREADABLE, Problem, find_problems
+from pipelines.shards.dataset import Dataset
+from pipelines.shards.manifest import (
+    Manifest,
+    Shard,
+    copy_key,
+    head_key,
+    head_of,
+    load,
+    manifest_of,
+    numbers,
+    plan_of,
+    read_head,
+    shard_list,
+)
+from pipelines.shards.pack import (
+    Built,
+    build_unit,
+    done_key,
+    dropped_key,
+    dropped_table,
+    read_done,
+    read_plan,
+    read_unit,
+    seal_done,
+)
+from pipelines.shards.storage import Storage
+from pipelines.shards.tar import TarWriter
+
+Replan = Callable[[Manifest, int], None]  # makes plan and survey quarantine of run i anew, in place
+
+
+@dataclass(kw_only=True)
+class Repaired:
+    """Which objects were made anew, and what is still wrong."""
+
+    objects: list[str] = field(default_factory=list)
+    left: list[Problem] = field(default_factory=list)
+    digest: str = ""
+
+
+def repair(storage: Storage, *, replan: Replan | None = None) -> Repaired:
+    """Rebuild what `rayloom check` finds damaged, and check again.
+
+    Manifests come from their copies and the marks of their runs; shards from their own intact members or the
+    sources; indexes, marks and quarantine from the sources, by the plan; plans by `replan`. What is put in
+    place has the bytes that the manifest names, or is left as it was.
+    """
+    problems, manifest = find_problems(storage)
+    done = Repaired()
+    if problems and (manifest is None or any(p.key.startswith("manifest/") for p in problems)):
+        done.objects += _manifests(storage)
+        problems, manifest = find_problems(storage)
+    if manifest is not None and problems:
+        damaged = {problem.key for problem in problems}
+        done.objects += _plans(storage, manifest, damaged, replan)
+        done.objects += _units(storage, manifest, damaged)
+        problems, manifest = find_problems(storage)
+    done.left, done.digest = problems, manifest.digest if manifest else ""
+    return done
+
+
+def _manifests(storage: Storage) -> Iterator[str]:
+    """Heads from the copies their runs keep, then shard lists from the marks of the runs."""
+    copies: dict[int, list[dict[str, Any]]] = {}
+    for key in storage.list("runs/"):
+        if re.fullmatch(r"runs/[^/]+/head\.json", key):
+            try:
+                head = read_head(storage, key)
+            except UNREADABLE:
+                continue
+            copies.setdefault(head["number"], []).append(head)
+    parent_of = {head["number"]: head["parent"] for heads in copies.values() for head in heads}
+    for number in range(max([*numbers(storage), -1]) + 1):
+        key = head_key(number)
+        try:
+            head = read_head(storage, key)
+            intact = head["number"] == number
+        except UNREADABLE:
+            intact = False
+        if not intact:
+            wanted = parent_of.get(number + 1)
+            found = [h for h in copies.get(number, []) if wanted in (None, h["digest"])]
+            if len(found) != 1:
+                continue
+            head = found[0]
+        try:
+            load(storage, number)
+        except UNREADABLE:
+            manifest = manifest_of(head, _marked_shards(storage, head))
+            if manifest.digest != head["digest"]:
+                continue
+            if not intact:
+                storage.replace(key, head_of(manifest))
+                yield key
+            if not _readable(storage, number):
+                storage.replace(head["shards"], shard_list(manifest))
+                yield head["shards"]
+
+
+def _readable(storage: Storage, number: int) -> bool:
+    try:
+        load(storage, number)
+    except UNREADABLE:
+        return False
+    return True
+
+
+def _marked_shards(storage: Storage, head: dict[str, Any]) -> list[Shard]:
+    """Shards of all runs of a snapshot, in order, as their marks have them."""
+    shards = []
+    for run in head["plans"]:
+        plan = plan_of(run)
+        try:
+            for unit in range(read_plan(storage, plan)["units"]):
+                mark = read_done(storage, plan, unit)
+                shards += [mark.shard] if mark and mark.shard else []
+        except UNREADABLE:
+            continue
+    return shards
+
+
+def _plans(storage: Storage, manifest: Manifest, damaged: set[str], replan: Replan | None) -> Iterator[str]:
+    for number, run in enumerate(manifest.plans):
+        plan = plan_of(run)
+        key = f"runs/{plan}/head.json"
+        if key in damaged and _readable(storage, number):
+            snapshot = load(storage, number)
+            storage.replace(copy_key(snapshot), head_of(snapshot))
+            yield key
+        keys = {f"runs/{plan}/plan.json", f"runs/{plan}/plan.parquet", f"quarantine/{plan}/survey.parquet"}
+        if replan and keys & damaged:
+            replan(manifest, number)
+            yield from sorted(keys & damaged)
+
+
+def _units(storage: Storage, manifest: Manifest, damaged: set[str]) -> Iterator[str]:
+    """Units with a damaged shard, index, mark or quarantine, one after the other."""
+    dataset = Dataset(storage, manifest)
+    wanted = {shard.digest: shard for shard in manifest.shards}
+    for shard in manifest.shards:
+        if shard.key in damaged and shard.index_key not in damaged and _salvaged(dataset, shard):
+            damaged = damaged - {shard.key}
+            yield shard.key
+    for plan in dataset.plans():
+        try:
+            head = read_plan(storage, plan)
+            rows = [(unit, read_unit(storage, plan, unit)) for unit in _broken(storage, plan, head, damaged)]
+        except UNREADABLE:
+            continue  # the plan itself is gone; the second check says so
+        for unit, planned in rows:
+            with storage.staging() as folder:
+                built = build_unit(planned, head, folder)
+                if built.done.shard and wanted.get(built.done.shard.digest) != built.done.shard:
+                    continue  # the sources are not what they were
+                yield from _placed(storage, plan, unit, built, damaged)
+
+
+def _broken(storage: Storage, plan: str, head: dict[str, Any], damaged: set[str]) -> Iterator[int]:
+    """Units that must be built again. Without a readable mark, a unit may be the one of any damaged shard."""
+    for unit in range(head["units"]):
+        keys = {done_key(plan, unit), dropped_key(plan, unit)}
+        try:
+            mark = read_done(storage, plan, unit)
+        except UNREADABLE:
+            mark = None
+        if mark and mark.shard:
+            keys |= {mark.shard.key, mark.shard.index_key}
+        if keys & damaged or mark is None:
+            yield unit
+
+
+def _placed(storage: Storage, plan: str, unit: int, built: Built, damaged: set[str]) -> Iterator[str]:
+    parts: dict[str, bytes | Path] = {done_key(plan, unit): seal_done(built.done)}
+    if built.done.shard:
+        parts[built.done.shard.key] = built.tar
+        parts[built.done.shard.index_key] = built.index
+    if built.dropped:
+        parts[dropped_key(plan, unit)] = dropped_table(built.dropped)
+    for key in parts.keys() & damaged:
+        storage.replace(key, parts[key])
+        yield key
+
+
+def _salvaged(dataset: Dataset, shard: Shard) -> bool:
+    """Write a shard again from its own members, when all of them are intact and only what is between is not."""
+    try:
+        with dataset.storage.staging() as folder:
+            path = folder / "shard.tar"
+            with path.open("wb") as file:
+                tar = TarWriter(file)
+                for row in dataset.rows(shard):
+                    for ext, content in dataset.files(shard, row).items():
+                        tar.add(f"{row.key}.{ext}", content)
+                intact = tar.finish() == shard.digest
+            if intact:
+                dataset.storage.replace(shard.key, path)
+    except (*UNREADABLE, OSError):
+        return False
+    return intact
