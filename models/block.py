@@ -16,6 +16,8 @@ ORDERS = ("pre", "post", "res_post", "single")
 class Block(nn.Module):
     """x = position(x);  x += mixer(norm(x));  x += channel(norm(x)); any of the three may be missing.
 
+    `channel_position` is a second position, before the channel mixer.
+
     `order` says where the norm stands: "pre", x + f(norm(x)); "post", norm(x + f(x)) as in the original
     transformer; "res_post", x + norm(f(x)) as in Swin v2; "single", x + channel(norm(mixer(norm(x)))), one
     residual around both, as in GFNet. `norm=None` leaves norms to the parts themselves.
@@ -32,6 +34,7 @@ class Block(nn.Module):
         norm: Part | None = "layer",
         order: str = "pre",
         position: Part | None = None,
+        channel_position: Part | None = None,
         layer_scale: float | None = None,
         drop_path: float = 0.0,
     ) -> None:
@@ -42,6 +45,9 @@ class Block(nn.Module):
             raise ValueError("a block with a single residual needs a mixer and a channel mixer")
         self.order = order
         self.position = None if position is None else POSITIONS.build(position, dim, axes)
+        self.channel_position = (
+            None if channel_position is None else POSITIONS.build(channel_position, dim, axes)
+        )
         self.mixer = mixer
         self.channel = None if channel is None else CHANNELS.build(channel, dim)
         branches = (self.mixer, self.channel)
@@ -61,6 +67,8 @@ class Block(nn.Module):
             return self._add_both(x, layout)
         if self.mixer is not None:
             x = self._add(x, layout, self.mixer, self.norm1, self.scale1)
+        if self.channel_position is not None:
+            x = self.channel_position(x, layout)
         if self.channel is not None:
             x = self._add(x, layout, self.channel, self.norm2, self.scale2)
         return x
