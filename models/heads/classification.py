@@ -5,16 +5,51 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from models.heads.base import HEADS, Head, pool
-from models.layout import Stage
+from models.layers.activations import activation
+from models.layout import Layout, Stage
+from models.norms.base import NORMS
+from models.registry import Part
+
+SOURCES = ("mean", "class")
 
 
 @HEADS.register
 class ClassificationHead(Head):
-    """(b, k) logits = W mean(tokens of the last stage); k = 0 gives the mean itself, (b, d)."""
+    """(b, k) logits = W f(norm(s)); k = 0 gives f(norm(s)), by default s itself.
 
-    def __init__(self, dims: Sequence[int], num_outputs: int) -> None:
+    `source` s of the last stage: the "mean" of its tokens, or its "class" token. f is the identity, or a
+    linear map as wide as s and `act` where that is named, as in MaxViT.
+    """
+
+    def __init__(
+        self,
+        dims: Sequence[int],
+        num_outputs: int,
+        *,
+        source: str = "mean",
+        norm: Part | None = None,
+        act: str | None = None,
+    ) -> None:
         super().__init__()
+        if source not in SOURCES:
+            raise ValueError(f"source of a classification head must be one of {SOURCES}, got {source!r}")
+        self.source = source
+        self.norm = None if norm is None else NORMS.build(norm, dims[-1])
+        self.hidden = None if act is None else nn.Linear(dims[-1], dims[-1])
+        self.act = activation(act)
         self.out = nn.Linear(dims[-1], num_outputs) if num_outputs else nn.Identity()
 
     def forward(self, stages: list[Stage], size: Sequence[int]) -> Tensor:
-        return self.out(pool(stages[-1]))
+        y = self._source(stages[-1])
+        if self.norm is not None:
+            y = self.norm(y[:, None], Layout())[:, 0]
+        if self.hidden is not None:
+            y = self.act(self.hidden(y))
+        return self.out(y)
+
+    def _source(self, stage: Stage) -> Tensor:
+        if self.source == "mean":
+            return pool(stage)
+        if stage.prefix is None:
+            raise ValueError("this head reads the class token, the backbone has none; set its class_token")
+        return stage.prefix[:, 0]

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.layout import Layout, Tokens
-from models.ops.windows import merge, pad_to_multiple, partition
+from models.stems._cells import cut_patches, join_patches
 from models.stems.base import STEMS, Side, Stem
 
 
@@ -20,12 +20,14 @@ class PatchStem(Stem):
 
     axes, shape = 2, "b c h w"
 
-    def __init__(self, in_chans: int, dim: int, *, patch: int = 4, norm: bool = False) -> None:
+    def __init__(
+        self, in_chans: int, dim: int, *, patch: int = 4, norm: bool = False, eps: float = 1e-5
+    ) -> None:
         super().__init__()
         self.in_chans, self.patch = in_chans, patch
         self.cells, self.values = patch**2, in_chans * patch**2
         self.project = nn.Linear(self.values, dim)
-        self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
+        self.norm = nn.LayerNorm(dim, eps=eps) if norm else nn.Identity()
 
     def forward(self, x: Tensor, side: Side) -> tuple[Tokens, Layout]:
         side.only("patch", "mask")
@@ -36,12 +38,7 @@ class PatchStem(Stem):
         self.check(x)
         if x.shape[1] != self.in_chans:
             raise ValueError(f"x must have {self.in_chans} channels, got shape {tuple(x.shape)}")
-        window = (self.patch,) * 2
-        pieces = partition(pad_to_multiple(x.movedim(1, -1), window), window)  # (b, n, p * p, c)
-        return pieces.mT.flatten(2)
+        return cut_patches(x, self.patch)
 
     def join(self, values: Float[Tensor, "b n v"], size: Sequence[int]) -> Tensor:
-        h, w = size
-        padded = (h + -h % self.patch, w + -w % self.patch)
-        pieces = values.unflatten(2, (-1, self.cells)).mT
-        return merge(pieces, (self.patch,) * 2, padded)[:, :h, :w].movedim(-1, 1)
+        return join_patches(values, self.patch, size)

@@ -9,7 +9,8 @@ from torch.testing import assert_close
 
 from models.stems.base import STEMS, Side, Stem
 
-ODD = {"patch": (2, 3, 9, 14), "tubelet": (2, 3, 5, 9, 18), "point": (2, 11, 3), "spectral": (2, 13, 9, 6)}
+ODD = {"tubelet": (2, 3, 5, 9, 18), "point": (2, 11, 3), "spectral": (2, 13, 9, 6)}
+IMAGE = (2, 3, 9, 14)  # what other stems take
 
 
 def build(name: str, **options: Any) -> Stem:
@@ -18,7 +19,7 @@ def build(name: str, **options: Any) -> Stem:
 
 
 def given(name: str) -> tuple[Tensor, Side]:
-    x = torch.randn(ODD[name], generator=torch.Generator().manual_seed(0))
+    x = torch.randn(ODD.get(name, IMAGE), generator=torch.Generator().manual_seed(0))
     if name == "point":
         return x, Side(coords=x)
     return x, Side(wavelengths=torch.linspace(400, 900, 13).expand(2, -1) if name == "spectral" else None)
@@ -115,3 +116,15 @@ def test_clouds_are_centred_whatever_their_padding_holds() -> None:
 def test_says_what_was_wanted_and_what_came(name: str, x: tuple[int, ...], side: Side, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(name)(torch.zeros(x), side)
+
+
+@pytest.mark.parametrize("name", [n for n in STEMS.names() if n not in ODD])
+def test_pixels_of_hidden_tokens_reach_no_other(name: str) -> None:
+    stem, (x, _) = build(name).eval(), given(name)
+    rows = -(-x.shape[2] // round(stem.cells**0.5))
+    n = stem.cut(x).shape[1]
+    mask = (torch.arange(n) < n // rows).expand(2, -1)  # the first row of tokens is real
+    other = x.clone()
+    other[:, :, round(stem.cells**0.5) :] += 5
+    hidden = [stem(image, Side(mask=mask))[0][mask] for image in (x, other)]
+    assert_close(*hidden)
