@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.stages import _confine
+from pipelines.stages import _confine, _landlock
 
 LIBRARY_BYTES = 2**30  # of address space for decoders that are imported when first needed
 
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from pipelines.stages.process import Found, Look
 
 
-def main(socket_fd: int, parent: int, memory_bytes: int, module: str, modality: str) -> None:
+def main(socket_fd: int, parent: int, memory_bytes: int, module: str, modality: str, *folders: str) -> None:
     """Serve until the worker hangs up. Noise on standard output and error is harmless: they are not the line.
 
     `module`: where MODALITY is taken from instead of the modalities on disk; "" for those. `modality` is
-    imported before the first sample comes, so that its time is not the sample's.
+    imported before the first sample comes, so that its time is not the sample's. `folders` may be read.
     """
-    missing = _confine.confine(memory_bytes)
+    os.mkdir(os.environ["TMPDIR"], 0o700)
+    libraries = _landlock.libraries(everything=bool(module))
+    missing = _confine.confine(memory_bytes, read=[*libraries, *folders], write=[os.environ["TMPDIR"]])
     _confine.die_with(parent)
     import faulthandler
 
@@ -54,8 +56,7 @@ class _Cell:
 
     def __init__(self, module: str, address_bytes: int) -> None:
         self.module, self.address_bytes = module, address_bytes
-        self.scratch = os.environ["TMPDIR"]
-        os.mkdir(self.scratch, 0o700)
+        self.scratch = Path(os.environ["TMPDIR"])
 
     def answers(self, message: Mapping[str, Any], blobs: list[bytes]) -> Iterator[bytes]:
         """What to send back, request by request."""
@@ -83,9 +84,8 @@ class _Cell:
             short = isinstance(e, MemoryError) or getattr(e, "errno", None) == errno.ENOMEM
             return {"bad": ["out-of-memory" if short else "crashed", traceback.format_exc(limit=-3)]}, []
         finally:
-            if os.listdir(self.scratch):
-                shutil.rmtree(self.scratch, ignore_errors=True)
-                os.mkdir(self.scratch, 0o700)
+            for left in self.scratch.iterdir():  # the folder itself stays: the kernel knows it, not its name
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
     def _work(self, look: "Look", request: Mapping[str, Any]) -> "Found":
         from pipelines.stages.process import build, examine
@@ -128,4 +128,4 @@ def _modality(name: str, module: str) -> "Modality":
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5])
+    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

@@ -7,7 +7,10 @@ import resource
 import signal
 import struct
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+from pipelines.stages import _landlock
 
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38  # linux/prctl.h
 CLONE_THREAD, CLONE_NEWUSER, CLONE_NEWNET = 0x0001_0000, 0x1000_0000, 0x4000_0000  # linux/sched.h
@@ -30,10 +33,11 @@ ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # colum
 EPERM, ENOSYS = 1, 38
 
 
-def confine(memory_bytes: int) -> list[str]:
+def confine(memory_bytes: int, *, read: Iterable[str], write: Iterable[str]) -> list[str]:
     """Give up what can be given up, for good; call it before any thread starts.
 
-    Returns in words what this machine did not let us give up; [] when all is well.
+    `read` and `write`: the only files and folders that may still be opened. Returns in words what this
+    machine did not let us give up; [] when all is well.
     """
     _limit(memory_bytes)
     if not sys.platform.startswith("linux"):
@@ -43,6 +47,10 @@ def confine(memory_bytes: int) -> list[str]:
     Path("/proc/self/oom_score_adj").write_text("1000")  # a full machine loses this process, not the worker
     _drop_capabilities()
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
+    try:
+        _landlock.restrict(read, write)
+    except OSError as e:
+        missing.append(f"no Landlock in this kernel, so it may read what the worker may read: {e}")
     try:
         _filter_calls()
     except OSError as e:

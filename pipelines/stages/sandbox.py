@@ -43,6 +43,7 @@ THREADS = {  # one decoder thread, few arenas: both reserve address space by the
 }
 DETAIL_CHARS = 4000
 CELL = "pipelines.stages._cell"
+MAX_FOLDERS = 1000
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _OUT_OF_MEMORY = re.compile(r"std::bad_alloc|MemoryError|memory allocation of \d+ bytes failed")
 log = logging.getLogger("rayloom")
@@ -64,6 +65,12 @@ class Request:
     facts: Mapping[str, Any]
     blobs: Sequence[bytes]
 
+    @property
+    def folders(self) -> set[str]:
+        """Those of the local files it names; a file that lies where everything does stands for itself."""
+        paths = map(Path, self.facts["paths"].values())
+        return {str(path if Path.home().is_relative_to(path.parent) else path.parent) for path in paths}
+
 
 class Sandbox:
     """A child process that examines and builds samples. To be used from the thread that made it.
@@ -84,6 +91,7 @@ class Sandbox:
         self._link: socket.socket
         self._noise: BinaryIO
         self._folder = ""
+        self._readable: frozenset[str] = frozenset()  # folders of local files that this child may read
         self._owner = os.getpid()
 
     def __enter__(self) -> "Sandbox":
@@ -147,7 +155,8 @@ class Sandbox:
             self._known = modality
         outcomes: list[Found | BadSample] = []
         while len(outcomes) < len(requests):
-            new, before = not self._ready(modality.name), len(outcomes)
+            wanted = frozenset(folder for request in requests for folder in request.folders)
+            new, before = not self._ready(modality.name, wanted), len(outcomes)
             try:
                 self._exchange(requests[before:], outcomes)
             except _Died as death:
@@ -213,12 +222,15 @@ class Sandbox:
             got += count
         return bytes(data)
 
-    def _ready(self, modality: str) -> bool:
-        """Have a child. True when it has answered for other samples before."""
+    def _ready(self, modality: str, folders: frozenset[str]) -> bool:
+        """Have a child that may read `folders`. True when it has answered for other samples before."""
         if self._child is not None:
-            if self._child.poll() is None and not self._swollen():
+            if self._child.poll() is None and folders <= self._readable and not self._swollen():
                 return self._served > 0
             self.close()
+        # What a process gave up it cannot get back: a new folder needs a new child, which keeps the old ones,
+        # for the pieces of a thousand scenes come in any order.
+        self._readable = folders if len(self._readable) > MAX_FOLDERS else folders | self._readable
         self._start(modality)
         return False
 
@@ -238,7 +250,8 @@ class Sandbox:
         numbers = (theirs.fileno(), os.getpid(), self.memory_bytes)
         with theirs:
             self._child = subprocess.Popen(
-                [sys.executable, "-P", "-m", CELL, *map(str, numbers), self.module or "", modality],
+                [sys.executable, "-P", "-m", CELL, *map(str, numbers), self.module or "", modality,
+                 *sorted(self._readable)],
                 cwd="/", env=_environment(self._folder), pass_fds=[theirs.fileno()], start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=self._noise, stderr=self._noise,
             )  # fmt: skip

@@ -63,6 +63,7 @@ def call(port): socket.create_connection(("127.0.0.1", int(port)), 2)
 def litter():
     import tempfile
     raise BadSample("told", tempfile.mkdtemp())
+def peek(path): raise BadSample("told", open(path).read())
 def where(): raise BadSample("told", __import__("modalities").__file__)
 def fine(): pass
 
@@ -218,6 +219,72 @@ def test_what_a_sample_leaves_on_disk_is_gone(examine: Callable[..., list[Any]])
     assert not Path(told.detail).exists()
     examine.sandbox.close()  # type: ignore[attr-defined]
     assert not Path(told.detail).parent.exists()
+
+
+def landlocked() -> bool:
+    from pipelines.stages import _landlock
+
+    try:
+        return _landlock._call(444, None, 0, 1) > 0
+    except OSError:
+        return False
+
+
+def test_a_decoder_reads_no_file_but_its_own(examine: Callable[..., list[Any]], tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    canary.write_text("canary-7351")
+    (tmp_path / "link").symlink_to(canary)
+    paths = [str(canary), str(tmp_path / "link"), "/etc/passwd", f"/proc/self/root{canary}"]
+    looks = examine(*(f"peek {path}" for path in paths), f"peek {modalities.__file__}")
+    if not landlocked():
+        pytest.skip("this kernel has no Landlock")
+    assert [look.reason for look in looks] == ["crashed"] * 4 + ["told"]
+    assert all("Permission denied" in look.detail for look in looks[:4])
+
+
+def test_a_local_file_opens_its_folder_and_none_beside_it(poison: Modality, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "canary").write_text(f"canary {name}")
+    for name in ("a", "b"):
+        (tmp_path / name / f"{name}.poison").write_text(f"peek {tmp_path}/a/canary")
+    looks = [
+        Look(raw=Raw(name="x.poison", content=tmp_path / name / f"{name}.poison"), sidecars={})
+        for name in "ab"
+    ]
+    with Sandbox(module="rayloom_poison") as sandbox:
+        [of_b], [of_a] = (sandbox.examine([look], poison, []) for look in reversed(looks))
+        assert sandbox.starts == 2
+        sandbox.examine([looks[1]], poison, [])
+        assert sandbox.starts == 2  # a child may read what those before it were given
+    assert isinstance(of_a, BadSample)
+    assert isinstance(of_b, BadSample)
+    assert (of_a.reason, of_a.detail) == ("told", "canary a")
+    assert ("Permission denied" in of_b.detail) == landlocked()
+
+
+def test_a_kernel_without_landlock_is_told_of_once(
+    poison: Modality, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from pipelines.stages import sandbox as module
+
+    monkeypatch.setattr(module, "_told", set())
+    cell = "import sys; from pipelines.stages import _landlock, _cell; _landlock.CREATE_RULESET = 1023; "
+    cell += "_cell.main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])"
+    real = subprocess.Popen
+
+    def without(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
+        at = command.index("-m")
+        return real([*command[:at], "-c", cell, *command[at + 2 :]], **options)
+
+    monkeypatch.setattr(module.subprocess, "Popen", without)
+    for _ in range(2):
+        with Sandbox(module="rayloom_poison") as box:
+            assert box.examine([Look(raw=Raw(name="a.poison", content=b"fine"), sidecars={})], poison, [])
+    assert [r.getMessage() for r in caplog.records if "Landlock" in r.getMessage()] == [
+        "decoder process: no Landlock in this kernel, so it may read what the worker may read: "
+        "[Errno 38] call 1023: Function not implemented"
+    ]
 
 
 def test_the_child_imports_our_tree(examine: Callable[..., list[Any]]) -> None:
