@@ -30,11 +30,11 @@ SAME = 1e-5  # values that the model passed through differ less
 PANEL = 18  # background of point clouds
 VIEW_SIDE = 220  # pixels of one view of a cloud
 AZIMUTHS_DEG, ELEVATION_DEG = (-30.0, 35.0), 55.0
-# Water, soil, vegetation, concrete, snow of the made scenes look like themselves; then others, far apart.
+# Soil, litter, char, road, tile of the made scenes look like themselves; then others, far apart.
 MAP_COLOURS = np.array(
     [
-        [42, 120, 214], [185, 105, 43], [61, 154, 75], [139, 143, 152], [228, 236, 244], [232, 123, 164],
-        [237, 161, 0], [116, 87, 201], [27, 175, 154], [227, 73, 72], [120, 60, 20], [20, 70, 60],
+        [150, 100, 55], [222, 190, 110], [92, 84, 108], [165, 170, 178], [196, 72, 44], [42, 120, 214],
+        [237, 161, 0], [116, 87, 201], [27, 175, 154], [232, 123, 164], [61, 154, 75], [20, 70, 60],
     ],
     np.uint8,
 )  # fmt: skip

@@ -5,10 +5,11 @@ from numpy.typing import NDArray
 
 from modalities.base import Files
 from modalities.hyperspectral.codec import write_mask
-from modalities.hyperspectral.materials import NAMES, spectra
+from modalities.hyperspectral.materials import NAMES, draw
 from modalities.hyperspectral.readers.geotiff import gdal
 
 SIZE, BANDS = 24, 40
+WIDTH_NM = 10  # of a band of the measured spectra
 SCALE = 1e-4  # reflectance of one count, as Sentinel-2 and EnMAP level 2 ship it
 NODATA = 0
 
@@ -16,12 +17,11 @@ NODATA = 0
 def synth(seed: int) -> Files:
     """{"tif": (24, 24, 40) uint16, "seg.png": strongest material of each pixel, "cls": that of the scene}.
 
-    Linear mixture of `materials` by smooth abundances, one of them favoured; a slope of illumination; noise
-    that grows with the signal.
+    Linear mixture of one measured spectrum of each of `materials` by smooth abundances, one of them favoured;
+    a slope of illumination; noise that grows with the signal.
     """
     rng = np.random.default_rng(seed)
-    nm = np.linspace(400, 2500, BANDS).round(1)
-    ends = spectra(nm)
+    nm, ends = draw(rng, BANDS)
     shares = _abundances(rng, len(NAMES))
     y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
     angle = rng.uniform(0, 2 * np.pi)
@@ -53,7 +53,6 @@ def _geotiff(counts: NDArray[np.uint16], nm: NDArray[np.float64], rng: np.random
     """UTM 33N, 30 m, deflate; wavelength and width of each band as tags."""
     rasterio = gdal()
     place = (30.0, 0.0, 400_000.0 + 30 * int(rng.integers(10_000)), 0.0, -30.0, 5_000_000.0)
-    width = round(float(nm[1] - nm[0]), 1)
     with rasterio.MemoryFile() as memory:
         with memory.open(
             driver="GTiff",
@@ -71,6 +70,6 @@ def _geotiff(counts: NDArray[np.uint16], nm: NDArray[np.float64], rng: np.random
             dataset.scales = [SCALE] * BANDS
             dataset.update_tags(wavelength_units="nm")
             for band, centre in enumerate(nm, start=1):
-                dataset.update_tags(band, wavelength=f"{centre:g}", fwhm=f"{width:g}")
+                dataset.update_tags(band, wavelength=f"{centre:g}", fwhm=f"{WIDTH_NM:g}")
         data: bytes = memory.read()
     return data
