@@ -1,36 +1,34 @@
 """Survey, plan, pack, commit: raw objects to one more snapshot of a dataset, with Ray Data over units."""
 
 import errno
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
-import blake3
 import pyarrow as pa
 import ray
 
 import modalities
-from modalities.base import Modality
 from pipelines.jsontext import digest
-from pipelines.parquet import from_parquet, to_parquet
+from pipelines.parquet import from_parquet, parquet_file, to_parquet
+from pipelines.seal import Corrupt, seal, unseal
 from pipelines.shards import manifest as manifests
+from pipelines.shards.ahead import ahead
+from pipelines.shards.arrivals import write_arrivals
 from pipelines.shards.closing import begin_run, commit_run
 from pipelines.shards.dataset import Dataset
+from pipelines.shards.known import Known
 from pipelines.shards.manifest import Books, Conflict, Manifest
-from pipelines.shards.pack import pack_unit, write_plan
-from pipelines.shards.plan import SURVEY, Plan, make_plan
-from pipelines.shards.storage import Storage, open_storage
+from pipelines.shards.marks import SURVEY, marked
+from pipelines.shards.pack import pack_unit
+from pipelines.shards.plan import Survey, make_plan
+from pipelines.shards.planned import is_whole, read_plan, write_plan
+from pipelines.shards.storage import Storage, open_storage, read_verified
 from pipelines.sources import Entry, list_source
 from pipelines.stages.process import check_stages
 from pipelines.stages.survey import survey_entries
 
-CHUNKS = ((64, 32), (1024, 256), (2**62, 4096))  # until chunk i, so many entries a survey task
-PASSING = ("unreadable",)  # reasons that may be gone the next time: the same entry is tried again
-LISTING = pa.schema([("id", pa.int64()), ("entry", pa.string())])
 Report = Callable[[str, int, int], None]  # phase, units done, units in all
 
 
@@ -65,129 +63,87 @@ def ingest(
             f"{output} holds a {parent.modality} dataset built with other settings "
             f"({_differences(parent.job, job)}); give this one an output of its own"
         )
-    known = Dataset(storage, parent) if parent else None
-    survey_id, chunks = _list(storage, source, kind, settings_digest, known)
-    if known and not chunks:
-        return Outcome(manifest=known.manifest, books=Books(), added=False)
+    known = Known(Dataset(storage, parent)) if parent else None
+    nothing_new = Outcome(manifest=parent, books=Books(), added=False) if parent else None
+    survey, chunks = write_arrivals(
+        storage, list_source(source, kind), settings=settings_digest, known=known,
+        parent=parent.digest if parent else "",
+    )  # fmt: skip
+    if nothing_new and not chunks:
+        return nothing_new
     anonymous = bool(getattr(source, "anonymous", False))
     with connect():
-        survey = _survey(storage, survey_id, chunks, modality, settings, report, anonymous=anonymous)
-        plan = _plan(survey, known, settings, kind.patterns)
-        if known and not plan.samples.num_rows and not plan.dropped.num_rows:
-            return Outcome(manifest=known.manifest, books=Books(), added=False)
-        name = write_plan(storage, plan, modality, survey=survey_id, anonymous=anonymous)
-        begin_run(storage, name)
-        _pack(storage, name, plan.units, report)
+        plan = _planned(storage, survey)
+        if plan is None:
+            found = _survey(storage, survey, chunks, modality, settings, report, anonymous=anonymous)
+            made = make_plan(found, settings=settings, known=known)
+            if nothing_new and not made.num_samples and not made.num_dropped:
+                return nothing_new
+            plan = write_plan(storage, made, modality, survey=survey, anonymous=anonymous)
+            storage.put(_planned_key(survey), seal({"plan": plan}))
+        head = read_plan(storage, plan)
+        begin_run(storage, plan)
+        _pack(storage, plan, head["units"], report)
     manifest, books = commit_run(
-        storage, run=f"{survey_id}/{name}", parent=parent, left_out=_left_out(plan), modality=modality,
-        settings=settings_digest, classes=plan.classes, job=job,
+        storage, run=f"{survey}/{plan}", parent=parent, left_out=_left_out(head["counts"]), modality=modality,
+        settings=settings_digest, classes=head["classes"], job=job,
     )  # fmt: skip
     return Outcome(manifest=manifest, books=books, added=True)
 
 
-def _list(
-    storage: Storage, source: Any, kind: Modality, settings: str, known: Dataset | None
-) -> tuple[str, int]:
-    """Write down what the source holds and the parent snapshot has not seen, in chunks."""
-    seen = known.listed() if known else frozenset()
-    again = {row["name"] for row in known.dropped() if row["reason"] in PASSING} if known else set()
-    listed = ((_entry_id(entry), entry) for entry in list_source(source, kind))
-    new = ((id_, entry) for id_, entry in listed if id_ not in seen or entry.name in again)
-    hasher = blake3.blake3(f"{settings}{known.manifest.digest if known else ''}".encode())
-    with tempfile.TemporaryDirectory(prefix="rayloom-") as folder:
-        chunks = 0
-        while chunk := list(islice(new, next(size for until, size in CHUNKS if chunks < until))):
-            ids, entries = zip(*chunk, strict=True)
-            columns = {"id": ids, "entry": [entry.to_json() for entry in entries]}
-            table = pa.table(columns, schema=LISTING)
-            Path(folder, f"{chunks:06}").write_bytes(to_parquet(table))
-            hasher.update(b"".join(id_.to_bytes(8, "little", signed=True) for id_ in ids))
-            chunks += 1
-        survey_id = hasher.hexdigest()[:32]
-        for i in range(chunks):
-            storage.put(f"runs/{survey_id}/listing/{i:06}.parquet", Path(folder, f"{i:06}"))
-    return survey_id, chunks
+def _planned_key(survey: str) -> str:
+    return f"runs/{survey}/planned.json"
 
 
-def _entry_id(entry: Entry) -> int:
-    """64 bits of everything the listing says: a touched file gets another, and is looked at again."""
-    return int.from_bytes(blake3.blake3(entry.to_json().encode()).digest(8), "little", signed=True)
+def _planned(storage: Storage, survey: str) -> str | None:
+    """The plan that was made of a survey by a run that did not come to its end."""
+    try:
+        plan: str = read_verified(storage, _planned_key(survey), unseal)["plan"]
+    except (FileNotFoundError, Corrupt):
+        return None
+    return plan if is_whole(storage, plan) else None
 
 
 def _survey(
-    storage: Storage,
-    survey_id: str,
-    chunks: int,
-    modality: str,
-    settings: Mapping[str, Any],
-    report: Report,
-    *,
+    storage: Storage, survey: str, chunks: int, modality: str, settings: Mapping[str, Any], report: Report, *,
     anonymous: bool,
-) -> pa.Table:
-    url, stages, decode = storage.url, settings["stages"], settings["decode"]
+) -> Survey:  # fmt: skip
+    """Look at every listed entry; what was found stays on the storage, and is read from there in parts."""
+    url = storage.url
 
     def look(row: dict[str, Any]) -> dict[str, Any]:
         store, i = open_storage(url), row["id"]
-        if store.size(key := f"runs/{survey_id}/survey/{i:06}.parquet") is None:
-            listing = from_parquet(store.get(f"runs/{survey_id}/listing/{i:06}.parquet"))
+        try:
+            rows = read_verified(store, _survey_key(survey, i), parquet_file).metadata.num_rows
+        except FileNotFoundError:
+            listing = read_verified(store, f"runs/{survey}/listing/{i:06}.parquet", from_parquet)
             entries = [Entry.from_json(text) for text in listing["entry"].to_pylist()]
             kind = modalities.get(modality)
-            rows = survey_entries(entries, kind, stages, decode=decode, anonymous=anonymous)
-            store.put(key, to_parquet(pa.Table.from_pylist(rows, schema=SURVEY)))
-        return {"id": i}
-
-    for _ in _run(look, chunks, "survey", report):
-        pass
-    keys = [f"runs/{survey_id}/survey/{i:06}.parquet" for i in range(chunks)]
-    tables = [from_parquet(storage.get(key)) for key in keys]
-    return pa.concat_tables(tables) if tables else SURVEY.empty_table()
-
-
-def _plan(
-    survey: pa.Table, known: Dataset | None, settings: Mapping[str, Any], patterns: tuple[str, ...]
-) -> Plan:
-    reasons = set(survey["reason"].to_pylist())
-    if reasons == {"no-such-field"}:
-        raise LookupError(f"no sample has what the filters ask for: {survey['detail'][0].as_py()}")
-    if known is None:
-        return make_plan(survey, settings=settings, patterns=patterns)
-    index = known.table(["key", "content", "source", "label", "caption"])
-    there = {row["source"]: row for row in index.to_pylist()}
-    left_out = {(row["name"], row["content"], row["reason"]) for row in known.dropped()}
-    left_contents = {(name, content) for name, content, _ in left_out}
-    fresh = []
-    for row in survey.to_pylist():
-        before = there.get(row["name"])
-        if before and before["content"] == row["content"]:
-            _same_words(row, before)
-            continue
-        if before and row["status"] == "ok":
-            row |= {
-                "status": "quarantined",
-                "reason": "changed",
-                "detail": "a snapshot holds this name with other bytes; rename it, or build a new dataset",
-            }
-        known_drop = (row["name"], row["content"], row["reason"]) in left_out
-        known_duplicate = row["status"] == "ok" and (row["name"], row["content"]) in left_contents
-        if not (known_drop or known_duplicate):
-            fresh.append(row)
-    return make_plan(
-        pa.Table.from_pylist(fresh, schema=SURVEY),
-        settings=settings,
-        patterns=patterns,
-        taken_keys=frozenset(index["key"].to_pylist()),
-        known_contents=frozenset(index["content"].to_pylist()),
-        known_classes=known.manifest.classes,
-    )
-
-
-def _same_words(row: Mapping[str, Any], before: Mapping[str, Any]) -> None:
-    for field in ("label", "caption"):
-        if row["status"] == "ok" and row[field] != before[field]:
-            raise Conflict(
-                f"{row['name']} has {field} {row[field]!r} now, {before[field]!r} in the snapshot before. "
-                "Give the dataset another output; if folders are classes, say so with source.labels: folder"
+            found = survey_entries(
+                entries, kind, settings["stages"], decode=settings["decode"], anonymous=anonymous
             )
+            table = pa.Table.from_pylist(found, schema=SURVEY)
+            table = marked(table, settings=settings, patterns=kind.patterns)
+            if not store.put(_survey_key(survey, i), to_parquet(table)):
+                table = read_verified(store, _survey_key(survey, i), from_parquet)
+            rows = table.num_rows
+        return {"id": i, "rows": rows}
+
+    rows = sum(row["rows"] for row in _run(look, chunks, "survey", report))
+
+    def read(columns: list[str]) -> Iterator[pa.Table]:
+        def part(i: int) -> pa.Table:
+            return read_verified(
+                storage, _survey_key(survey, i), lambda content: from_parquet(content, columns)
+            )
+
+        return ahead(part, range(chunks))
+
+    return Survey(rows, read)
+
+
+def _survey_key(survey: str, chunk: int) -> str:
+    return f"runs/{survey}/survey/{chunk:06}.parquet"
 
 
 def _pack(storage: Storage, plan: str, units: int, report: Report) -> None:
@@ -203,7 +159,7 @@ def _pack(storage: Storage, plan: str, units: int, report: Report) -> None:
 
 def _run(
     task: Callable[[dict[str, Any]], dict[str, Any]], units: int, phase: str, report: Report
-) -> Iterator[int]:
+) -> Iterator[dict[str, Any]]:
     """Run `task` once for every unit. A worker that dies is replaced; tasks are idempotent."""
     if units == 0:
         return
@@ -221,15 +177,14 @@ def _run(
         if row["errno"]:
             raise OSError(row["errno"], row["problem"], row["file"] or None)
         report(phase, count, units)
-        yield row["id"]
+        yield row
 
 
-def _left_out(plan: Plan) -> Books:
-    statuses = plan.dropped["status"].to_pylist()
+def _left_out(counts: Mapping[str, int]) -> Books:
     return Books(
-        quarantined=statuses.count("quarantined"),
-        filtered=statuses.count("filtered"),
-        duplicates=statuses.count("duplicate"),
+        quarantined=counts.get("quarantined", 0),
+        filtered=counts.get("filtered", 0),
+        duplicates=counts.get("duplicate", 0),
     )
 
 

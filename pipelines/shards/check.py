@@ -1,6 +1,6 @@
 """The proof that a dataset is whole: every object that a snapshot needs is there and is what it was."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,7 +24,10 @@ from pipelines.shards.manifest import (
     plan_of,
     read_head,
 )
-from pipelines.shards.pack import DROPPED, done_key, dropped_key, read_done, read_plan, unit_sizes
+from pipelines.shards.pack import done_key, dropped_key, read_done
+from pipelines.shards.plan import DROPPED, PLAN
+from pipelines.shards.planned import head_key as plan_key
+from pipelines.shards.planned import left_out_key, read_plan, unit_key, unit_sizes, units_key
 from pipelines.shards.storage import Storage, open_storage, read_verified
 from pipelines.shards.tar import BLOCK, END, walk
 
@@ -117,10 +120,10 @@ def _listing_of(storage: Storage, key: str) -> str | None:
 def _run(storage: Storage, manifest: Manifest, i: int) -> Iterator[Problem]:
     """Plan, marks and quarantine of one run: what its books rest on, and what a repair needs."""
     plan = plan_of(manifest.plans[i])
-    key = f"runs/{plan}/plan.json"
+    key = plan_key(plan)
     try:
         head = read_plan(storage, plan)
-        key = f"runs/{plan}/plan.parquet"
+        key = units_key(plan)
         sizes = unit_sizes(storage, plan)
     except UNREADABLE as e:
         yield Problem(key, _text(e))
@@ -128,10 +131,10 @@ def _run(storage: Storage, manifest: Manifest, i: int) -> Iterator[Problem]:
     yield from _copy(storage, manifest, i)
     if len(sizes) != head["units"]:
         yield Problem(key, f"{len(sizes)} units, want {head['units']}")
-    if head["dropped"]:
-        yield from _dropped(storage, f"quarantine/{plan}/survey.parquet", head["dropped"])
+    yield from _parts(storage, plan, head)
     shards = {shard.digest: shard for shard in manifest.shards}
     for unit, size in enumerate(sizes):
+        yield from _rows(storage, unit_key(plan, unit), size)
         try:
             mark = read_done(storage, plan, unit)
         except UNREADABLE as e:
@@ -158,13 +161,31 @@ def _copy(storage: Storage, manifest: Manifest, i: int) -> Iterator[Problem]:
         yield Problem(key, _text(e))
 
 
+def _parts(storage: Storage, plan: str, head: Mapping[str, Any]) -> Iterator[Problem]:
+    """What the plan left out before packing, in parts."""
+    found = 0
+    for part in range(head["parts"].get("dropped", 0)):
+        key = left_out_key(plan, part)
+        try:
+            found += read_verified(storage, key, from_parquet).num_rows
+        except UNREADABLE as e:
+            yield Problem(key, _text(e))
+            return
+    if found != head["dropped"]:
+        yield Problem(plan_key(plan), f"{found} rows were left out, want {head['dropped']}")
+
+
 def _dropped(storage: Storage, key: str, want: int) -> Iterator[Problem]:
+    yield from _rows(storage, key, want, DROPPED.names)
+
+
+def _rows(storage: Storage, key: str, want: int, names: Sequence[str] = PLAN.names) -> Iterator[Problem]:
     try:
         table = read_verified(storage, key, from_parquet)
     except UNREADABLE as e:
         yield Problem(key, _text(e))
         return
-    if table.schema.names != DROPPED.names or table.num_rows != want:
+    if table.schema.names != list(names) or table.num_rows != want:
         yield Problem(key, f"{table.num_rows} rows, want {want}")
 
 

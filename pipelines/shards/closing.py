@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.shards.manifest import Books, Conflict, Manifest, Shard, commit, plan_of
-from pipelines.shards.pack import Done, done_key, read_done, unit_sizes
+from pipelines.shards.pack import Done, done_key, read_done
+from pipelines.shards.planned import unit_sizes
 from pipelines.shards.storage import Storage
 
 

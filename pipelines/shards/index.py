@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
         ("fingerprint", pa.uint64()),
         ("source", pa.string()),
         ("content", pa.string()),  # BLAKE3 of the source object, so that a change is noticed
+        ("arrays", pa.string()),  # BLAKE3 of what the sample decodes to, where duplicates are told by that
     ]
 )
 
@@ -43,6 +44,7 @@ class Row:
     fingerprint: int | None
     source: str
     content: str
+    arrays: str | None = None
 
 
 def write_index(rows: Iterable[Row]) -> bytes:

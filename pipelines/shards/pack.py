@@ -3,7 +3,6 @@
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +11,19 @@ import pyarrow as pa
 
 import modalities
 from modalities.base import BadSample, Files
-from pipelines.jsontext import digest, dumps, loads
-from pipelines.parquet import parquet_file, sealed, sealed_writer, to_parquet
+from pipelines.jsontext import dumps, loads
+from pipelines.parquet import to_parquet
 from pipelines.seal import Corrupt, seal, unseal
 from pipelines.shards.index import Row, write_index
 from pipelines.shards.manifest import Shard
-from pipelines.shards.plan import Plan
+from pipelines.shards.plan import DROPPED
+from pipelines.shards.planned import read_plan, read_unit
 from pipelines.shards.storage import Storage, read_verified
 from pipelines.shards.tar import TarWriter, header
 from pipelines.sources import Entry, open_entry
 from pipelines.stages.facts import before, member
 from pipelines.stages.process import Filtered, Look, content_digest
 from pipelines.stages.sandbox import SandboxError, builder
-
-DROPPED = pa.schema(
-    [
-        ("status", pa.string()),  # quarantined, filtered, duplicate
-        ("name", pa.string()),
-        ("suffix", pa.string()),
-        ("entry", pa.string()),
-        ("content", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("head", pa.binary()),  # the first bytes of what was quarantined, a few kilobytes at most
-    ]
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,47 +32,6 @@ class Done:
 
     shard: Shard | None
     counts: Mapping[str, int] = field(default_factory=dict)
-
-
-def write_plan(
-    storage: Storage, plan: Plan, modality: str, *, survey: str = "", anonymous: bool = False
-) -> str:
-    """Store the plan, one row group a unit, and return the name it goes by.
-
-    The name covers the `survey` that it was made from: the same samples may meanwhile lie elsewhere, and a
-    plan that names the old place must not be taken up again. `anonymous`: no credentials are used.
-    """
-    name = digest([survey, plan.digest])
-    with sealed_writer(out := BytesIO(), plan.samples.schema) as writer:
-        units = plan.samples["unit"].to_pylist()
-        for unit in range(plan.units):
-            first = units.index(unit)
-            writer.write_table(plan.samples.slice(first, units.count(unit)))
-    storage.put(f"runs/{name}/plan.parquet", sealed(out.getvalue()))
-    if plan.dropped.num_rows:
-        write_dropped(storage, f"quarantine/{name}/survey.parquet", plan.dropped.to_pylist())
-    head = {"modality": modality, "settings": plan.settings, "classes": plan.classes, "units": plan.units}
-    head |= {"anonymous": anonymous, "dropped": plan.dropped.num_rows}
-    storage.put(f"runs/{name}/plan.json", seal(head))
-    return name
-
-
-def read_plan(storage: Storage, plan: str) -> dict[str, Any]:
-    """What the plan says of all units: modality, settings, classes, units, anonymous, dropped."""
-    return read_verified(storage, f"runs/{plan}/plan.json", unseal)
-
-
-def read_unit(storage: Storage, plan: str, unit: int) -> list[dict[str, Any]]:
-    """The rows of one unit, in their order."""
-    file = read_verified(storage, f"runs/{plan}/plan.parquet", parquet_file)
-    rows: list[dict[str, Any]] = file.read_row_group(unit).to_pylist()
-    return rows
-
-
-def unit_sizes(storage: Storage, plan: str) -> list[int]:
-    """How many samples each unit was dealt."""
-    metadata = read_verified(storage, f"runs/{plan}/plan.parquet", parquet_file).metadata
-    return [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
 
 
 def dropped_table(rows: list[dict[str, Any]]) -> bytes:
@@ -235,7 +181,7 @@ def _build(row: Mapping[str, Any], head: Mapping[str, Any]) -> tuple[Files, dict
         "key": row["key"], "meta": sample.meta, "label": row["label"], "caption": row["caption"],
         "group": row["group"], "quality": sample.quality or dict(row["quality"] or ()),
         "fingerprint": row["fingerprint"] if sample.fingerprint is None else sample.fingerprint,
-        "source": row["name"], "content": row["content"],
+        "source": row["name"], "content": row["content"], "arrays": row["arrays"],
     }  # fmt: skip
     return files, described
 

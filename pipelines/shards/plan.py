@@ -1,110 +1,482 @@
-"""Which sample goes into which shard: a pure function of what the survey found and the settings."""
+"""Which sample goes into which shard: a pure function of what the survey found and the settings.
+
+The survey is read twice, part by part: once for the few bytes of each sample that others depend on, once to
+carry the samples to their shards. What does not fit into memory lies in a temporary folder.
+"""
 
 import re
-import unicodedata
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatch
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import blake3
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipelines.jsontext import digest
+from pipelines.parquet import from_parquet, to_parquet
+from pipelines.shards.decisions import KNOWN, NO_SPLIT, Decisions, Verdict
+from pipelines.shards.duplicates import CANDIDATE, CLUSTERS, Duplicates
+from pipelines.shards.known import NAMED, Known, settle_known
+from pipelines.shards.layout import PLACED, Layout
+from pipelines.shards.marks import (
+    MARKED,
+    SURVEY,
+    draw_of,
+    hash64,
+    hash128,
+    make_key,
+    marked,
+    marks_of,
+    name_tag,
+)
+from pipelines.shards.spill import Spill, bucket_of, num_buckets
+from pipelines.stages.splits import NAMES, Strata, split_by_draw
 
-SURVEY = pa.schema(
+__all__ = ["CLUSTERS", "DROPPED", "MARKED", "PLAN", "SURVEY", "Plan", "Survey", "make_key", "make_plan"]
+
+PLAN = pa.schema([("key", pa.string()), ("split", pa.string()), *SURVEY])
+DROPPED = pa.schema(
     [
-        ("status", pa.string()),  # ok, filtered, quarantined; the plan adds duplicate
+        ("status", pa.string()),  # quarantined, filtered, duplicate
         ("name", pa.string()),
-        ("entry", pa.string()),
         ("suffix", pa.string()),
-        ("spec", pa.string()),
-        ("num_bytes", pa.int64()),
+        ("entry", pa.string()),
         ("content", pa.string()),
-        ("meta", pa.string()),
-        ("label", pa.string()),
-        ("caption", pa.string()),
-        ("group", pa.string()),
-        ("quality", pa.map_(pa.string(), pa.float64())),
-        ("fingerprint", pa.uint64()),
         ("reason", pa.string()),
         ("detail", pa.string()),
-        ("head", pa.binary()),
+        ("head", pa.binary()),  # the first bytes of what was quarantined, a few kilobytes at most
     ]
 )
-PLAN = pa.schema([("unit", pa.int64()), ("key", pa.string()), ("split", pa.string()), *SURVEY])
-OVERHEAD = 2048  # bytes of headers and padding that a sample takes in a tar, about
-MAX_KEY = 150
+UNITS = pa.schema(
+    [("samples", pa.int64()), ("num_bytes", pa.int64()), ("split", pa.string()), ("digest", pa.string())]
+)
+NARROW = [
+    "status",
+    "name",
+    "suffix",
+    "content",
+    "num_bytes",
+    "label",
+    "caption",
+    "fingerprint",
+    "reason",
+    "detail",
+    "marks",
+]
+SAME = {"exact": "same-bytes", "content": "same-content", "near": "same-bytes", "none": "same-bytes"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
+class Survey:
+    """What a survey found, in parts: `read(columns)` gives tables with these columns of MARKED, `rows` in all.
+
+    The order of the parts and of the rows in them decides nothing.
+    """
+
+    rows: int
+    read: Callable[[list[str]], Iterator[pa.Table]]
+
+    @classmethod
+    def of(cls, table: pa.Table) -> "Survey":
+        """A table that is there already, as MARKED."""
+        return cls(table.num_rows, lambda columns: iter([table.select(columns)]))
+
+
+@dataclass
 class Plan:
-    """Samples in order with their shard unit, what was left out, and the name of all this."""
+    """A finished plan as files in a temporary folder that is gone with it.
 
-    samples: pa.Table
-    dropped: pa.Table
-    classes: list[str]
+    units/<unit>.parquet: the rows of a shard in the order of their keys, as PLAN; dropped/<part>.parquet: as
+    DROPPED; clusters/<part>.parquet: as CLUSTERS.
+    """
+
     settings: Mapping[str, Any]
+    classes: list[str] = field(default_factory=list)
+    dealt: list[dict[str, Any]] = field(default_factory=list)  # a row a unit, as UNITS
+    counts: Counter[str] = field(default_factory=Counter)  # of dropped rows, by status
+    parts: dict[str, list[str]] = field(default_factory=dict)  # digests of the files in dropped and clusters
+
+    def __post_init__(self) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="rayloom-plan-")
+        self.folder = Path(self._temporary.name)
 
     @property
     def units(self) -> int:
-        return 0 if self.samples.num_rows == 0 else int(self.samples["unit"][-1].as_py()) + 1
+        return len(self.dealt)
+
+    @property
+    def num_samples(self) -> int:
+        return sum(unit["samples"] for unit in self.dealt)
+
+    @property
+    def num_dropped(self) -> int:
+        return sum(self.counts.values())
 
     @property
     def digest(self) -> str:
-        """BLAKE3 of settings and of every decision; neither times nor places enter."""
-        names = ["unit", "key", "split", "suffix", "spec", "content", "label", "caption"]
-        rows = zip(*(self.samples[name].to_pylist() for name in names), strict=True)
-        hasher = blake3.blake3(digest([self.settings, self.classes]).encode())
-        for row in rows:
-            hasher.update(digest(row).encode())
-        for name, status in zip(*(self.dropped[c].to_pylist() for c in ("name", "status")), strict=True):
-            hasher.update(digest([name, status]).encode())
-        text: str = hasher.hexdigest()
-        return text
+        """The same for the same survey and settings, in whatever order and parts the survey came."""
+        units = [unit["digest"] for unit in self.dealt]
+        return digest([self.settings, self.classes, units, self.parts.get("dropped", [])])
+
+    def add_unit(self, table: pa.Table, split: str) -> None:
+        """The next unit's rows, as PLAN."""
+        unit = {"samples": table.num_rows, "num_bytes": pc.sum(table["num_bytes"]).as_py(), "split": split}
+        self.dealt.append({**unit, "digest": self._write("units", self.units, table)})
+
+    def add_part(self, what: str, table: pa.Table) -> None:
+        """More of what was dropped, or of the clusters."""
+        if table.num_rows:
+            done = self.parts.setdefault(what, [])
+            done.append(self._write(what, len(done), table))
+
+    def _write(self, what: str, number: int, table: pa.Table) -> str:
+        content = to_parquet(table)
+        (self.folder / what).mkdir(exist_ok=True)
+        (self.folder / what / f"{number:06}.parquet").write_bytes(content)
+        name: str = blake3.blake3(content).hexdigest()
+        return name
+
+    def files(self, what: str) -> list[Path]:
+        """units, dropped or clusters, in order."""
+        return sorted((self.folder / what).glob("*.parquet"))
+
+    @property
+    def samples(self) -> pa.Table:
+        """Every unit's rows at once, with its number in `unit`; for small plans."""
+        return self.table("units")
+
+    @property
+    def dropped(self) -> pa.Table:
+        """Everything that was left out at once; for small plans."""
+        return self.table("dropped")
+
+    def table(self, what: str) -> pa.Table:
+        """units, dropped or clusters as one table."""
+        schema = {"units": PLAN, "dropped": DROPPED, "clusters": CLUSTERS}[what]
+        tables = [from_parquet(path.read_bytes()) for path in self.files(what)]
+        if what != "units":
+            return pa.concat_tables([schema.empty_table(), *tables])
+        numbered = [
+            t.append_column("unit", pa.array([i] * t.num_rows, pa.int64())) for i, t in enumerate(tables)
+        ]
+        empty = schema.append(pa.field("unit", pa.int64())).empty_table()
+        return pa.concat_tables([empty, *numbered])
 
 
 def make_plan(
-    survey: pa.Table,
-    *,
-    settings: Mapping[str, Any],
-    patterns: Sequence[str],
-    taken_keys: frozenset[str] = frozenset(),
-    known_contents: frozenset[str] = frozenset(),
-    known_classes: Sequence[str] = (),
-) -> Plan:
+    survey: Survey | pa.Table, *, settings: Mapping[str, Any], patterns: Sequence[str] = (),
+    known: Known | None = None,
+) -> Plan:  # fmt: skip
     """Order the survey's samples and deal them to shard units.
 
-    `settings` has seed, dedup, split {val, test} and shards {max_bytes, max_samples, shuffle}. Keys that the
-    parent snapshot has taken are not given again; with dedup its contents count as seen. `patterns` are the
+    `settings` has seed, dedup (none, exact, content, near) with dedup_distance, split {val, test, by,
+    stratify} and shards {max_bytes, max_samples, shuffle}. `known` is the snapshot before: what it has is left
+    alone, and its keys are not given again. A plain table of SURVEY is marked first; `patterns` are the
     modality's file names, which keys go without.
     """
-    survey = survey.sort_by([("name", "ascending"), ("suffix", "ascending")])
-    kept = survey.filter(pa.compute.equal(survey["status"], "ok"))
-    dropped = survey.filter(pa.compute.not_equal(survey["status"], "ok"))
-    if settings["dedup"] == "exact":
-        kept, duplicates = _unique(kept, known_contents)
-        dropped = pa.concat_tables([dropped, duplicates])
-    keys = _keys(kept, patterns, taken_keys)
-    groups = keys if settings["split"]["by"] == "piece" else kept["group"].to_pylist()
-    splits = [_split(group, settings) for group in groups]
-    seed, shuffle = settings["seed"], settings["shards"]["shuffle"]
-    order = sorted(
-        range(len(keys)), key=lambda i: (splits[i], _hash(seed, keys[i]) if shuffle else "", keys[i])
+    if isinstance(survey, pa.Table):
+        survey = Survey.of(marked(survey, settings=settings, patterns=patterns))
+    plan = Plan(settings)
+    with tempfile.TemporaryDirectory(prefix="rayloom-") as folder:
+        _Planner(plan, survey, Path(folder), known).run()
+    return plan
+
+
+class _Planner:
+    """The steps of one plan, each a pass over the survey or over buckets of what a pass left."""
+
+    def __init__(self, plan: Plan, survey: Survey, folder: Path, known: Known | None) -> None:
+        self.plan, self.survey, self.folder, self.known = plan, survey, folder, known
+        self.settings = plan.settings
+        self.split = {"stratify": False, **self.settings["split"]}
+        self.buckets = num_buckets(survey.rows)
+        self.decisions = Decisions(folder / "known", survey.rows)  # what the snapshot before decides
+        self.links: NDArray[np.uint64] = np.empty((0, 2), np.uint64)
+        self.anchors: list[tuple[NDArray[np.uint64], NDArray[np.int8]]] = []  # draws with the split they have
+
+    def run(self) -> None:
+        if self.known:
+            self._find_known(self.known)
+        keys, duplicates = self._look()
+        later = Decisions(self.folder / "later", self.survey.rows)
+        _settle_keys(keys, later)
+        if duplicates:
+            duplicates.decisions = later
+            duplicates.find()
+            if duplicates.links:
+                self.links = np.concatenate(duplicates.links)
+        self.joined = _Joined(self.links if self.split["by"] == "cluster" else self.links[:0], self.anchors)
+        self.early, self.later = self.decisions, later
+        if self.split["stratify"]:
+            self._stratify()
+        self._carry()
+
+    def _find_known(self, known: Known) -> None:
+        names = Spill(self.folder / "names", NAMED, self.buckets)
+        start = 0
+        for table in self.survey.read(NARROW):
+            marks, count = marks_of(table), table.num_rows
+            columns = {
+                "a": pa.array(marks["name"][:, 0]), "b": pa.array(marks["name"][:, 1]),
+                "row": pa.array(np.arange(start, start + count)), "ok": pc.equal(table["status"], "ok"),
+            }  # fmt: skip
+            rows = [
+                columns.get(f.name, table[f.name] if f.name in table.schema.names else None) for f in NAMED
+            ]
+            names.add(pa.table(rows, schema=NAMED), bucket_of(marks["name"][:, 0], self.buckets))
+            start += count
+        settle_known(known, names, self.decisions)
+
+    def _look(self) -> tuple[Spill, Duplicates | None]:
+        """The first pass: keys, candidates for duplicates."""
+        keys = Spill(self.folder / "keys", _KEYS, self.buckets)
+        dedup = self.settings["dedup"]
+        duplicates = None
+        if dedup != "none" or self.split["by"] == "cluster":
+            near = dedup == "near" or self.split["by"] == "cluster"
+            duplicates = Duplicates(
+                self.folder / "duplicates", self.survey.rows, self.decisions,
+                report=lambda table: self.plan.add_part("clusters", table), drop=dedup != "none",
+                reason=SAME[dedup], distance=self.settings.get("dedup_distance", 6) if near else 0,
+            )  # fmt: skip
+        reasons: set[str | None] = set()
+        detail = None
+        start = 0
+        for table, verdict in self._read(NARROW, self.decisions):
+            if len(reasons) < 2:
+                reasons |= set(table["reason"].unique().to_pylist())
+                detail = detail or (table["detail"][0].as_py() if table.num_rows else None)
+            fresh = pc.equal(table["status"], "ok").to_numpy()
+            fresh[verdict.rows] = False
+            rows = np.flatnonzero(fresh) + start
+            start += table.num_rows
+            table = table.filter(pa.array(fresh))
+            marks = marks_of(table)
+            keys.add(_pair(marks["key"], rows), bucket_of(marks["key"], self.buckets))
+            if duplicates:
+                duplicates.add(_candidates(table, marks, rows))
+        if reasons == {"no-such-field"}:
+            raise LookupError(f"no sample has what the filters ask for: {detail}")
+        if self.known:
+            self._add_known(self.known, keys, duplicates)
+        return keys, duplicates
+
+    def _add_known(self, known: Known, keys: Spill, duplicates: Duplicates | None) -> None:
+        seed, anchored = self.settings["seed"], self.split["by"] == "cluster" or self.split["stratify"]
+        for table in known.samples():
+            taken = np.array([hash64("key", key) for key in table["key"].to_pylist()], np.uint64)
+            keys.add(_pair(taken, np.full(len(taken), -1)), bucket_of(taken, self.buckets))
+            draws = np.zeros(len(taken), np.uint64)
+            if anchored:
+                by = table["key" if self.split["by"] == "piece" else "group"].to_pylist()
+                draws = np.array([draw_of(seed, name) for name in by], np.uint64)
+                unique, first = np.unique(draws, return_index=True)
+                self.anchors.append((unique, table["split"].to_numpy()[first]))
+            if duplicates:
+                duplicates.add(_given(table, draws, arrays=self.settings["dedup"] == "content"))
+
+    def _read(self, columns: list[str], *decisions: Decisions) -> Iterator[Any]:
+        """Tables of the survey, each with the verdicts on its rows."""
+        counts: list[list[int]] = [[] for _ in decisions]
+        readers = [d.along(iter(c.pop, None)) for d, c in zip(decisions, counts, strict=True)]
+        for table in self.survey.read(columns):
+            for count in counts:
+                count.append(table.num_rows)
+            yield table.combine_chunks(), *(next(reader) for reader in readers)
+
+    def _stratify(self) -> None:
+        """Settle splits by rank within a class."""
+        groups = Spill(self.folder / "groups", _GROUPS, self.buckets)
+        classes: dict[str | None, int] = {}
+        totals: Counter[int] = Counter()
+        start = 0
+        for table, early, later in self._read(["status", "label", "marks"], self.early, self.later):
+            fresh = _fresh(table, early, later)
+            rows = np.flatnonzero(fresh) + start
+            start += table.num_rows
+            draws = self.joined.draws(marks_of(table)[fresh]["draw"])
+            labels = table["label"].filter(pa.array(fresh)).to_pylist()
+            codes = np.array([classes.setdefault(label, len(classes)) for label in labels], np.int64)
+            totals.update(codes.tolist())
+            columns = [pa.array(draws), pa.array(codes), pa.array(rows)]
+            groups.add(pa.table(columns, schema=_GROUPS), bucket_of(draws, self.buckets))
+        order = sorted(classes, key=lambda label: (label is not None, label))
+        rank = np.argsort([classes[label] for label in order])  # numbers that no order of parts decides
+        strata = Strata(np.array([totals[classes[label]] for label in order], np.int64), self.split)
+        for bucket in groups:
+            draws, codes, rows = (bucket[name].to_numpy() for name in _GROUPS.names)
+            if len(draws):
+                scenes, at = np.unique(draws, return_inverse=True)
+                self.later.split(
+                    rows, _ranked(strata, rank[codes] if len(rank) else codes, at, len(scenes))[at]
+                )
+
+    def _carry(self) -> None:
+        """The second pass: every sample to its place, with its key and split."""
+        layout = Layout(self.folder / "layout", self.survey.rows, self.settings)
+        dropped = Spill(self.folder / "dropped", DROPPED, self.buckets)
+        labels: set[str] = set()
+        for table, early, later in self._read(MARKED.names, self.early, self.later):
+            fresh = _fresh(table, early, later)
+            gone = _gone(table, early, later)
+            names = np.array([hash64(name) for name in gone["name"].to_pylist()], np.uint64)
+            dropped.add(gone, bucket_of(names, self.buckets))
+            self.plan.counts.update(gone["status"].to_pylist())
+            kept, rekey, split = table.filter(pa.array(fresh)), later.rekey[fresh], later.split[fresh]
+            marks = marks_of(kept)
+            codes = self.joined.splits(marks["draw"], self.split)
+            codes = np.where((split != NO_SPLIT) & ~self.joined.settled(marks["draw"]), split, codes)
+            labels |= {label for label in kept["label"].unique().to_pylist() if label is not None}
+            layout.add(_placed(kept, marks, rekey, codes), codes)
+        for bucket in dropped:
+            self.plan.add_part("dropped", bucket.sort_by([("name", "ascending"), ("suffix", "ascending")]))
+        for code, units in layout.units():
+            self.plan.add_unit(units.cast(PLAN), NAMES[code])
+        self.plan.classes = _classes(labels, self.known.classes if self.known else [])
+
+
+_KEYS = pa.schema([("key", pa.uint64()), ("row", pa.int64())])
+_GROUPS = pa.schema([("draw", pa.uint64()), ("label", pa.int64()), ("row", pa.int64())])
+
+
+def _pair(hashes: NDArray[np.uint64], rows: NDArray[np.int64]) -> pa.Table:
+    return pa.table([pa.array(hashes), pa.array(rows)], schema=_KEYS)
+
+
+def _settle_keys(keys: Spill, decisions: Decisions) -> None:
+    """Whoever wants a key that somebody else wants too, or has, gets one of its own."""
+    for bucket in keys:
+        hashes, rows = bucket["key"].to_numpy(), bucket["row"].to_numpy()
+        order = np.argsort(hashes, kind="stable")
+        same = hashes[order][1:] == hashes[order][:-1]
+        shared = np.append(same, False) | np.insert(same, 0, False)
+        wanted = rows[order][shared]
+        if len(wanted := wanted[wanted >= 0]):
+            decisions.rekey(wanted)
+
+
+def _candidates(table: pa.Table, marks: NDArray[Any], rows: NDArray[np.int64]) -> pa.Table:
+    same = marks["same"]
+    columns = {
+        "a": pa.array(same[:, 0]), "b": pa.array(same[:, 1]), "piece": pa.array(marks["piece"]),
+        "given": pa.array(np.zeros(len(rows), bool)), "row": pa.array(rows), "draw": pa.array(marks["draw"]),
+    }  # fmt: skip
+    return pa.table(
+        [columns.get(f.name, table[f.name] if f.name not in columns else None) for f in CANDIDATE],
+        schema=CANDIDATE,
     )
-    sizes = kept["num_bytes"].to_pylist()
-    units = _deal([(splits[i], sizes[i]) for i in order], settings["shards"])
-    # Inside a shard members lie in key order, whatever the order of the shards.
-    order = [i for _, _, i in sorted((unit, keys[i], i) for unit, i in zip(units, order, strict=True))]
-    columns = {"unit": sorted(units), "key": [keys[i] for i in order], "split": [splits[i] for i in order]}
-    rest = kept.take(pa.array(order, pa.int64()))
-    samples = pa.table(
-        [pa.array(columns[n], PLAN.field(n).type) if n in columns else rest[n] for n in PLAN.names],
-        schema=PLAN,
-    )
-    labels = {label for label in kept["label"].unique().to_pylist() if label is not None}
-    return Plan(samples=samples, dropped=dropped, classes=_classes(labels, known_classes), settings=settings)
+
+
+def _given(table: pa.Table, draws: NDArray[np.uint64], *, arrays: bool) -> pa.Table:
+    """Samples of the snapshot before as candidates: every piece of an object they have is a duplicate."""
+    told = [
+        a if arrays and a else c
+        for a, c in zip(table["arrays"].to_pylist(), table["content"].to_pylist(), strict=True)
+    ]
+    same = np.array([hash128("same", text) for text in told], np.uint64).reshape(-1, 2)
+    zeros, count = np.zeros(len(told), np.uint64), len(told)
+    columns = [
+        pa.array(same[:, 0]), pa.array(same[:, 1]), pa.array(zeros), table["fingerprint"],
+        pa.array(np.ones(count, bool)), pa.array(np.full(count, -1)), pa.array(np.zeros(count, np.int64)),
+        table["source"], pa.array([""] * count), pa.array(draws),
+    ]  # fmt: skip
+    return pa.table(columns, schema=CANDIDATE)
+
+
+def _fresh(table: pa.Table, *verdicts: Verdict) -> NDArray[np.bool_]:
+    fresh: NDArray[np.bool_] = pc.equal(table["status"], "ok").to_numpy().copy()
+    for verdict in verdicts:
+        fresh[verdict.rows] = False
+    return fresh
+
+
+def _gone(table: pa.Table, *verdicts: Verdict) -> pa.Table:
+    """Rows that are left out, as DROPPED: as the survey said, or as was decided."""
+    status = np.array(table["status"].to_pylist(), object)
+    reason, detail = (np.array(table[name].to_pylist(), object) for name in ("reason", "detail"))
+    for verdict in reversed(verdicts):  # what was decided first holds
+        status[verdict.rows], reason[verdict.rows], detail[verdict.rows] = (
+            verdict.status, verdict.reason, verdict.detail
+        )  # fmt: skip
+    rows = np.flatnonzero((status != "ok") & (status != KNOWN))
+    chosen = table.take(pa.array(rows))
+    told = {"status": status[rows], "reason": reason[rows], "detail": detail[rows]}
+    columns = [pa.array(told[f.name], f.type) if f.name in told else chosen[f.name] for f in DROPPED]
+    return pa.table(columns, schema=DROPPED)
+
+
+def _placed(
+    table: pa.Table, marks: NDArray[Any], rekey: NDArray[np.bool_], codes: NDArray[np.int8]
+) -> pa.Table:
+    """Rows as PLACED, with their final keys."""
+    keys = table["key"]
+    if rekey.any():
+        pairs = zip(keys.to_pylist(), table["name"].to_pylist(), rekey.tolist(), strict=True)
+        keys = pa.array([f"{key}-{name_tag(name)}" if own else key for key, name, own in pairs])
+    split = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(NAMES)).cast(pa.string())
+    given = {"key": keys, "split": split, "place": pa.array(marks["place"])}
+    return pa.table([given[f.name] if f.name in given else table[f.name] for f in PLACED], schema=PLACED)
+
+
+def _ranked(strata: Strata, codes: NDArray[np.int64], at: NDArray[np.int64], scenes: int) -> NDArray[np.int8]:
+    """The split of each scene, in the order of their draws: a scene's class is its most frequent, the first of those."""
+    pairs, counts = np.unique(np.stack([at, codes]), axis=1, return_counts=True)
+    order = np.lexsort((pairs[1], -counts, pairs[0]))
+    first = order[np.searchsorted(pairs[0][order], np.arange(scenes))]
+    return strata.assign(pairs[1][first], np.bincount(at, minlength=scenes))
+
+
+class _Joined:
+    """Scenes that are linked by duplicates share a draw; those linked to a known one share its split."""
+
+    def __init__(
+        self, links: NDArray[np.uint64], anchors: list[tuple[NDArray[np.uint64], NDArray[np.int8]]]
+    ) -> None:
+        from pipelines.stages.dedup import components
+
+        self._draws = np.unique(links)
+        left, right = (np.searchsorted(self._draws, links[:, i]) for i in (0, 1))
+        self._first = components(left, right, len(self._draws))
+        self._known = np.empty(0, np.uint64)
+        self._codes = np.empty(0, np.int8)
+        if anchors:
+            draws = self.draws(np.concatenate([draws for draws, _ in anchors]))
+            self._known, first = np.unique(draws, return_index=True)
+            self._codes = np.concatenate([codes for _, codes in anchors])[first]
+
+    def draws(self, draws: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """The draw that all linked scenes have in common."""
+        at, found = _at(draws, self._draws)
+        joined: NDArray[np.uint64] = draws.copy()
+        joined[found] = self._draws[self._first[at[found]]]
+        return joined
+
+    def settled(self, draws: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Whether the snapshot before has settled their split."""
+        return _at(self.draws(draws), self._known)[1]
+
+    def splits(self, draws: NDArray[np.uint64], shares: Mapping[str, Any]) -> NDArray[np.int8]:
+        """Codes: as the snapshot before has it, else by hash."""
+        draws = self.draws(draws)
+        codes = split_by_draw(draws, shares)
+        at, found = _at(draws, self._known)
+        codes[found] = self._codes[at[found]]
+        return codes
+
+
+def _at(
+    values: NDArray[np.uint64], ordered: NDArray[np.uint64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    if not len(ordered):
+        return np.zeros(len(values), np.int64), np.zeros(len(values), bool)
+    at = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    return at, ordered[at] == values
 
 
 def _classes(labels: set[str], known: Sequence[str]) -> list[str]:
@@ -113,82 +485,3 @@ def _classes(labels: set[str], known: Sequence[str]) -> list[str]:
     if everything and all(re.fullmatch(r"0|[1-9]\d{0,4}", name) for name in everything):
         return [str(i) for i in range(max(map(int, everything)) + 1)]
     return [*known, *sorted(labels - set(known))]
-
-
-def _unique(table: pa.Table, seen: frozenset[str]) -> tuple[pa.Table, pa.Table]:
-    first: dict[tuple[str, str], str] = {}
-    statuses, reasons = [], []
-    columns = (table[name].to_pylist() for name in ("content", "suffix", "name"))
-    for content, suffix, name in zip(*columns, strict=True):
-        known = content in seen or (content, suffix) in first
-        statuses.append("duplicate" if known else "ok")
-        reasons.append(
-            f"same bytes as {first.get((content, suffix), 'an earlier snapshot')}" if known else ""
-        )
-        first.setdefault((content, suffix), name)
-    marked = table.set_column(table.schema.get_field_index("status"), "status", [statuses])
-    marked = marked.set_column(marked.schema.get_field_index("reason"), "reason", [reasons]).cast(SURVEY)
-    same = pa.compute.equal(marked["status"], "duplicate")
-    return marked.filter(pa.compute.invert(same)), marked.filter(same)
-
-
-def _keys(table: pa.Table, patterns: Sequence[str], taken: frozenset[str]) -> list[str]:
-    names = table["name"].to_pylist()
-    suffixes = table["suffix"].to_pylist()
-    wanted = [make_key(name, suffix, patterns) for name, suffix in zip(names, suffixes, strict=True)]
-    counts = Counter(wanted)
-    return [
-        key if counts[key] == 1 and key not in taken else f"{key}-{_hash('name', name)[:10]}"
-        for key, name in zip(wanted, names, strict=True)
-    ]
-
-
-def make_key(name: str, suffix: str, patterns: Sequence[str]) -> str:
-    """A sample's key: the source's name without its extension, in characters every tar reader agrees on.
-
-    >>> make_key("cats/Tom Cat.v2.jpg", "", ["*.jpg"]), make_key("scene.zarr/", "y0", ["*.zarr/"])
-    ('cats/Tom_Cat_v2', 'scene_y0')
-    """
-    path = unicodedata.normalize("NFKD", name)
-    if in_tar := ".tar/" in path:
-        path = path.rpartition(".tar/")[2]
-    *folders, last = path.rstrip("/").split("/")
-    named = last + "/" * path.endswith("/")
-    if last.lower() in patterns and folders:  # a pattern without a star: the folder is the object
-        stem = folders.pop()
-    elif in_tar:
-        stem = last.partition(".")[0]  # WebDataset's rule
-    else:
-        ends = [p.strip("*") for p in patterns if p.startswith("*.") and fnmatch(named.lower(), p.lower())]
-        stem = named[: -max(map(len, ends))] if ends else last.partition(".")[0]
-    parts = [
-        re.sub(r"[^A-Za-z0-9_-]+", "_", part) for part in [*folders, stem] if part not in ("", ".", "..")
-    ]
-    key = "/".join(parts)
-    if not key or len(key) > MAX_KEY or any(len(part) > 60 for part in parts):
-        key = f"{key[-40:].strip('/')}-{_hash('name', name)[:10]}".replace("/", "_")
-    return f"{key}_{suffix}" if suffix else key
-
-
-def _split(group: str, settings: Mapping[str, Any]) -> str:
-    place = int(_hash(settings["seed"], "split", group)[:12], 16) / 16**12
-    val, test = settings["split"]["val"], settings["split"]["test"]
-    return "val" if place < val else "test" if place < val + test else "train"
-
-
-def _deal(samples: Iterable[tuple[str, int]], limits: Mapping[str, Any]) -> list[int]:
-    """Unit numbers for (split, bytes) in order; a unit never mixes splits."""
-    units: list[int] = []
-    unit, total, count, current = -1, 0, 0, None
-    for split, size in samples:
-        full = total + size + OVERHEAD > limits["max_bytes"] or count >= limits["max_samples"]
-        if split != current or full:
-            unit, total, count, current = unit + 1, 0, 0, split
-        total, count = total + size + OVERHEAD, count + 1
-        units.append(unit)
-    return units
-
-
-def _hash(*values: object) -> str:
-    text: str = blake3.blake3("\0".join(map(str, values)).encode()).hexdigest()
-    return text

@@ -28,10 +28,9 @@ from pipelines.shards.pack import (
     dropped_key,
     dropped_table,
     read_done,
-    read_plan,
-    read_unit,
     seal_done,
 )
+from pipelines.shards.planned import is_of_plan, read_plan, read_unit
 from pipelines.shards.storage import Storage
 from pipelines.shards.tar import TarWriter
 
@@ -136,10 +135,10 @@ def _plans(storage: Storage, manifest: Manifest, damaged: set[str], replan: Repl
             snapshot = load(storage, number)
             storage.replace(copy_key(snapshot), head_of(snapshot))
             yield key
-        keys = {f"runs/{plan}/plan.json", f"runs/{plan}/plan.parquet", f"quarantine/{plan}/survey.parquet"}
-        if replan and keys & damaged:
+        keys = {key for key in damaged if is_of_plan(key, plan)}
+        if replan and keys:
             replan(manifest, number)
-            yield from sorted(keys & damaged)
+            yield from sorted(keys)
 
 
 def _units(storage: Storage, manifest: Manifest, damaged: set[str]) -> Iterator[str]:

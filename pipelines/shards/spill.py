@@ -66,6 +66,15 @@ class Spill:
         empty = self.schema.empty_table()
         yield from (dealt.pop(bucket, empty) for bucket in range(self.buckets))
 
+    def parts(self) -> Iterator[pa.Table]:
+        """Everything as it was added, in parts of any size; of a single bucket in order. Adding is over."""
+        for bucket in range(self.buckets):
+            if (path := self._folder / f"{bucket}").exists():
+                with pa.OSFile(str(path), "rb") as file:
+                    while file.tell() < file.size():
+                        yield pa.ipc.open_stream(file).read_all()
+        yield from (table for table, _ in self._held)
+
 
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -90,7 +99,7 @@ def num_buckets(rows: int) -> int:
 
 
 def bucket_of(hashes: NDArray[np.uint64], buckets: int) -> NDArray[np.int64]:
-    """The bucket of evenly spread 64-bit numbers by their highest bits: buckets in order hold numbers in order."""
+    """The bucket of evenly spread 64-bit numbers by their highest bits: buckets in order, numbers in order."""
     bits = buckets.bit_length() - 1
     if bits == 0:
         return np.zeros(len(hashes), np.int64)

@@ -55,7 +55,7 @@ def _bands(count: int) -> Values:
     return np.array(masks, np.uint64)
 
 
-def _mixed(values: Values) -> Values:
+def mixed(values: Values) -> Values:
     """A bijection that spreads whatever bits differ over all bits (the finalizer of splitmix64)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -68,7 +68,7 @@ def _parts(blocks: Callable[[], Iterator[Values]], count: int, mask: np.uint64) 
     parts = -(-count // HELD)
     for part in range(parts):
         found = [
-            block if parts == 1 else block[_mixed(block & mask) % np.uint64(parts) == part]
+            block if parts == 1 else block[mixed(block & mask) % np.uint64(parts) == part]
             for block in blocks()
         ]
         yield np.concatenate(found) if found else np.empty(0, np.uint64)
@@ -103,7 +103,7 @@ def _first_agreeing(
 def keepers(
     left: NDArray[np.int64], right: NDArray[np.int64], count: int, given: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """For each of `count` nodes in order of preference: itself if it stays, else the first that stays near it.
+    """For each of `count` nodes in order of preference: itself if it stays, else the first near it that does.
 
     left, right: the edges. `given` nodes stay whatever is near them; the rest stay when nothing kept is near.
     No node goes without a neighbour that stays, so that a chain of small differences loses nothing new.

@@ -10,7 +10,7 @@ TEST, TRAIN, VAL = range(3)
 
 
 def split_of(places: NDArray[np.float64], shares: Mapping[str, float]) -> NDArray[np.int8]:
-    """Codes for places in [0, 1): the first `val` of them validation, the next `test` test, the rest training."""
+    """Codes for places in [0, 1): below `val` validation, the next `test` of them test, the rest training."""
     val, test = shares["val"], shares["test"]
     codes = np.where(places < val, VAL, np.where(places < val + test, TEST, TRAIN))
     return codes.astype(np.int8)

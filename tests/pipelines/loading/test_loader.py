@@ -12,8 +12,9 @@ import torch
 from pipelines.loading import Loader, collate
 from pipelines.shards.dataset import Corrupt, Dataset
 from pipelines.shards.manifest import Books, Manifest, commit
-from pipelines.shards.pack import pack_unit, write_plan
+from pipelines.shards.pack import pack_unit
 from pipelines.shards.plan import SURVEY, make_plan
+from pipelines.shards.planned import write_plan
 from pipelines.shards.storage import open_storage
 from pipelines.sources import list_source
 from pipelines.stages.survey import survey_entries

@@ -1,4 +1,5 @@
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -70,14 +71,39 @@ def test_exact_duplicates_are_dropped_and_name_the_one_that_stays() -> None:
     [dropped] = made.dropped.to_pylist()
     kept = {rows[2]["name"], rows[5]["name"]} - {dropped["name"]}
     assert dropped["status"] == "duplicate"
-    assert dropped["reason"] == f"same bytes as {kept.pop()}"
+    assert (dropped["reason"], dropped["detail"]) == ("same-bytes", f"of {kept.pop()}")
     assert made.samples.num_rows == 19
+
+
+class Snapshot:
+    """What make_plan asks of the snapshot before."""
+
+    def __init__(
+        self, samples: list[dict[str, Any]], left_out: list[dict[str, Any]] = (), classes: Any = ()
+    ) -> None:  # type: ignore[assignment]
+        self.classes = list(classes)
+        names = ["key", "source", "content", "arrays", "label", "caption", "group"]
+        common: dict[str, Any] = dict.fromkeys(names, "") | {"arrays": None, "label": None, "caption": None}
+        rows = [common | {"fingerprint": None, "split": 1} | row for row in samples]
+        schema = pa.schema(
+            [*((name, pa.string()) for name in names), ("fingerprint", pa.uint64()), ("split", pa.int8())]
+        )
+        self._samples = pa.Table.from_pylist(rows, schema=schema)
+        self._left_out = pa.Table.from_pylist(
+            list(left_out), schema=pa.schema([(name, pa.string()) for name in ("name", "content", "reason")])
+        )
+
+    def samples(self) -> Iterator[pa.Table]:
+        yield self._samples
+
+    def left_out(self) -> Iterator[pa.Table]:
+        yield self._left_out
 
 
 def test_keys_that_meet_are_told_apart_and_taken_ones_are_left_alone() -> None:
     rows = survey(3)
     rows[0]["name"], rows[1]["name"], rows[2]["name"] = "a b.jpg", "a_b.jpg", "c.jpg"
-    keys = plan(rows, taken_keys=frozenset({"c"})).samples["key"].to_pylist()
+    keys = plan(rows, known=Snapshot([{"key": "c", "source": "elsewhere/c.jpg"}])).samples["key"].to_pylist()
     assert len(set(keys)) == 3
     assert "c" not in keys
     assert all(key.startswith(("a_b-", "c-")) for key in keys)
@@ -104,4 +130,4 @@ def test_classes_are_sorted_and_whole_numbers_stand_for_themselves() -> None:
     for row, label in zip(rows, ("2", "10", None), strict=True):
         row["label"] = label
     assert plan(rows).classes == [str(i) for i in range(11)]
-    assert plan(survey(2, label="cat"), known_classes=["dog"]).classes == ["dog", "cat"]
+    assert plan(survey(2, label="cat"), known=Snapshot([], classes=["dog"])).classes == ["dog", "cat"]

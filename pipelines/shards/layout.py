@@ -1,0 +1,129 @@
+"""From samples in any order to shards in theirs: sorted on disk, dealt a stretch of the order at a time."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipelines.shards.deal import FULL, deal_evenly, deal_in_order, shares
+from pipelines.shards.marks import SURVEY
+from pipelines.shards.spill import Spill, bucket_of, num_buckets
+from pipelines.stages.splits import NAMES, TEST, TRAIN, VAL
+
+PLACED = pa.schema([("key", pa.string()), ("split", pa.string()), *SURVEY, ("place", pa.uint64())])
+WINDOW = 16  # shards that are dealt together, about
+HELD_BYTES = 192 * 2**20
+
+
+class Layout:
+    """Takes samples, gives units. `rows`: how many samples, about: only memory depends on it."""
+
+    def __init__(self, folder: Path, rows: int, settings: Mapping[str, Any]) -> None:
+        self._limits = {name: settings["shards"][name] for name in ("max_bytes", "max_samples")}
+        self._shuffle = settings["shards"]["shuffle"]
+        self._taken = dict.fromkeys(range(len(NAMES)), 0)  # shares of a shard, by split
+        held_out = settings["split"]
+        parts = {VAL: held_out["val"], TEST: held_out["test"]}
+        parts[TRAIN] = 1 - parts[VAL] - parts[TEST]
+        self._buckets = [num_buckets(int(rows * parts[code])) for code in range(len(NAMES))]
+        self._first = np.cumsum([0, *self._buckets])
+        if not self._shuffle:
+            self._sorted = _Sorted(folder / "unsorted", rows)
+        self._spill = Spill(folder / "placed", PLACED, int(self._first[-1]), held_bytes=HELD_BYTES)
+
+    def add(self, table: pa.Table, codes: NDArray[np.int8]) -> None:
+        """Samples as PLACED, and the code of the split of each."""
+        part = shares(table["num_bytes"].to_numpy(), **self._limits)
+        for code in range(len(NAMES)):
+            self._taken[code] += int(part[codes == code].sum())
+        if not self._shuffle:
+            self._sorted.add(table)
+            return
+        places = table["place"].to_numpy()
+        bucket = np.empty(len(codes), np.int64)
+        for code, buckets in enumerate(self._buckets):
+            mine = codes == code
+            bucket[mine] = self._first[code] + bucket_of(places[mine], buckets)
+        self._spill.add(table, bucket)
+
+    def units(self) -> Iterator[tuple[int, pa.Table]]:
+        """Split code and rows of every unit, in order; inside a unit rows lie in the order of their keys."""
+        for code, stretch in self._in_order() if not self._shuffle else self._windows():
+            sizes = stretch["num_bytes"].to_numpy()
+            deal = deal_evenly if self._shuffle else deal_in_order
+            yield from ((code, unit) for unit in _cut(stretch, deal(sizes, **self._limits)))
+
+    def _windows(self) -> Iterator[tuple[int, pa.Table]]:
+        """Stretches of the shuffled order that fill about WINDOW shards each, whatever the buckets are."""
+        buckets = iter(self._spill)
+        for code, count in enumerate(self._buckets):
+            windows = max(1, -(-self._taken[code] // (WINDOW * FULL)))
+            held = PLACED.empty_table()
+            for number in range(count):
+                held = pa.concat_tables([held, next(buckets)]).combine_chunks()
+                place = held["place"].to_numpy()
+                window = (((place >> np.uint64(32)) * np.uint64(windows)) >> np.uint64(32)).astype(np.int64)
+                whole = (number + 1) * windows // count  # windows that end where this bucket ends, or before
+                order = pc.sort_indices(held, sort_keys=[("place", "ascending"), ("key", "ascending")])
+                held, window = held.take(order), window[order.to_numpy()]
+                for w in np.unique(window[window < whole]):
+                    start, end = np.searchsorted(window, [w, w + 1])
+                    yield code, held.slice(start, end - start)
+                held = held.slice(int(np.searchsorted(window, whole)))
+
+    def _in_order(self) -> Iterator[tuple[int, pa.Table]]:
+        """The order of the keys: stretches of whole shards."""
+        codes = pa.array(NAMES)
+        for code in range(len(NAMES)):
+            held = PLACED.empty_table()
+            for bucket in self._sorted.read():
+                held = pa.concat_tables(
+                    [held, bucket.filter(pc.equal(bucket["split"], codes[code]))]
+                ).combine_chunks()
+                bins = deal_in_order(held["num_bytes"].to_numpy(), **self._limits)
+                whole = int(np.searchsorted(bins, bins[-1])) if len(bins) else 0
+                if whole:
+                    yield code, held.slice(0, whole)
+                held = held.slice(whole)
+            if held.num_rows:
+                yield code, held
+
+
+class _Sorted:
+    """Samples by key, out of any order: buckets between keys of a sample of them."""
+
+    def __init__(self, folder: Path, rows: int) -> None:
+        self._unsorted = Spill(folder / "all", PLACED, 1, held_bytes=HELD_BYTES)
+        self._folder, self._buckets = folder, num_buckets(rows)
+        self._every = max(1, rows // 2**18)
+        self._seen: list[str] = []
+        self._spill: Spill | None = None
+
+    def add(self, table: pa.Table) -> None:
+        self._unsorted.add(table, np.zeros(table.num_rows, np.int64))
+        self._seen += table["key"].take(pa.array(np.arange(0, table.num_rows, self._every))).to_pylist()
+
+    def read(self) -> Iterator[pa.Table]:
+        """Sorted buckets, as often as asked."""
+        if self._spill is None:
+            keys = np.sort(np.array([key.encode() for key in self._seen], "S"))
+            edges = keys[np.arange(1, self._buckets) * len(keys) // self._buckets] if len(keys) else keys
+            self._spill = Spill(self._folder / "sorted", PLACED, self._buckets, held_bytes=HELD_BYTES)
+            for part in self._unsorted.parts():
+                names = np.array([key.encode() for key in part["key"].to_pylist()], "S")
+                self._spill.add(part, np.searchsorted(edges, names, side="right"))
+        for bucket in self._spill:
+            yield bucket.sort_by("key")
+
+
+def _cut(stretch: pa.Table, bins: NDArray[np.int64]) -> Iterator[pa.Table]:
+    with_bins = stretch.append_column("bin", pa.array(bins))
+    order = pc.sort_indices(with_bins, sort_keys=[("bin", "ascending"), ("key", "ascending")])
+    ordered = stretch.take(order).drop_columns(["place"])
+    edges = np.searchsorted(bins[order.to_numpy()], np.arange(bins.max(initial=-1) + 2))
+    for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        yield ordered.slice(start, end - start)

@@ -1,0 +1,129 @@
+"""What a survey says of each sample, and the few bytes of it that a plan is made from."""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from typing import Any
+
+import blake3
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+SURVEY = pa.schema(
+    [
+        ("status", pa.string()),  # ok, filtered, quarantined; the plan adds duplicate
+        ("name", pa.string()),
+        ("entry", pa.string()),
+        ("suffix", pa.string()),
+        ("spec", pa.string()),
+        ("num_bytes", pa.int64()),
+        ("content", pa.string()),
+        ("meta", pa.string()),
+        ("label", pa.string()),
+        ("caption", pa.string()),
+        ("group", pa.string()),
+        ("quality", pa.map_(pa.string(), pa.float64())),
+        ("fingerprint", pa.uint64()),
+        ("arrays", pa.string()),  # BLAKE3 of what it decodes to, where duplicates are told by that
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("head", pa.binary()),
+    ]
+)
+MARKS = np.dtype(
+    [
+        ("place", "<u8"),  # in the shuffled order
+        ("draw", "<u8"),  # of the split: the same for all samples of a scene
+        ("key", "<u8"),
+        ("name", "<u8", 2),
+        ("same", "<u8", 2),  # the object's bytes, or what the sample decodes to
+        ("piece", "<u8"),  # of which object; duplicates are so in both
+    ]
+)
+MARKED = pa.schema([*SURVEY, ("key", pa.string()), ("marks", pa.binary(MARKS.itemsize))])
+MAX_KEY = 150
+
+
+def marked(survey: pa.Table, *, settings: Mapping[str, Any], patterns: Sequence[str]) -> pa.Table:
+    """The survey with keys and marks, (n,) as MARKED. Done by whoever surveys: a plan of millions only adds up."""
+    columns = [survey[name].to_pylist() for name in ("name", "suffix", "group", "content", "arrays")]
+    seed, by_piece = settings["seed"], settings["split"]["by"] == "piece"
+    by_arrays = settings["dedup"] == "content"
+    keys = []
+    marks = np.zeros(survey.num_rows, MARKS)
+    for i, (name, suffix, group, content, arrays) in enumerate(zip(*columns, strict=True)):
+        suffix = suffix or ""  # of a row that was quarantined
+        keys.append(key := make_key(name, suffix, patterns))
+        marks[i] = (
+            hash64(seed, name, suffix),
+            draw_of(seed, key if by_piece else group),
+            hash64("key", key),
+            hash128("name", name),
+            hash128("same", arrays if by_arrays and arrays else content),
+            0 if by_arrays and arrays else hash64(suffix),
+        )
+    data = pa.py_buffer(marks.tobytes())
+    packed = pa.Array.from_buffers(pa.binary(MARKS.itemsize), len(marks), [None, data])
+    columns = [*(survey[name] for name in SURVEY.names), pa.array(keys, pa.string()), packed]
+    return pa.table(columns, schema=MARKED)
+
+
+def marks_of(table: pa.Table) -> NDArray[Any]:
+    """The column `marks` as a structured array, (n,) of MARKS."""
+    found = [
+        np.frombuffer(chunk.buffers()[1], MARKS, len(chunk), chunk.offset * MARKS.itemsize)
+        for chunk in table["marks"].chunks
+        if len(chunk)
+    ]
+    return np.concatenate(found) if found else np.empty(0, MARKS)
+
+
+def draw_of(seed: int, group: str) -> int:
+    """The 64-bit hash that decides the split of a scene."""
+    return hash64(seed, "split", group)
+
+
+def hash64(*values: object) -> int:
+    """64 bits of BLAKE3."""
+    return int.from_bytes(blake3.blake3("\0".join(map(str, values)).encode()).digest(8), "little")
+
+
+def hash128(*values: object) -> tuple[int, int]:
+    """128 bits of BLAKE3: no two different texts in a dataset have the same."""
+    whole = blake3.blake3("\0".join(map(str, values)).encode()).digest(16)
+    return int.from_bytes(whole[:8], "little"), int.from_bytes(whole[8:], "little")
+
+
+def make_key(name: str, suffix: str, patterns: Sequence[str]) -> str:
+    """A sample's key: the source's name without its extension, in characters every tar reader agrees on.
+
+    >>> make_key("cats/Tom Cat.v2.jpg", "", ["*.jpg"]), make_key("scene.zarr/", "y0", ["*.zarr/"])
+    ('cats/Tom_Cat_v2', 'scene_y0')
+    """
+    path = unicodedata.normalize("NFKD", name)
+    if in_tar := ".tar/" in path:
+        path = path.rpartition(".tar/")[2]
+    *folders, last = path.rstrip("/").split("/")
+    named = last + "/" * path.endswith("/")
+    if last.lower() in patterns and folders:  # a pattern without a star: the folder is the object
+        stem = folders.pop()
+    elif in_tar:
+        stem = last.partition(".")[0]  # WebDataset's rule
+    else:
+        ends = [p.strip("*") for p in patterns if p.startswith("*.") and fnmatch(named.lower(), p.lower())]
+        stem = named[: -max(map(len, ends))] if ends else last.partition(".")[0]
+    parts = [
+        re.sub(r"[^A-Za-z0-9_-]+", "_", part) for part in [*folders, stem] if part not in ("", ".", "..")
+    ]
+    key = "/".join(parts)
+    if not key or len(key) > MAX_KEY or any(len(part) > 60 for part in parts):
+        key = f"{key[-40:].strip('/')}-{name_tag(name)}".replace("/", "_")
+    return f"{key}_{suffix}" if suffix else key
+
+
+def name_tag(name: str) -> str:
+    """Ten hex digits that tell a name from others that give the same key."""
+    tag: str = blake3.blake3(f"name\0{name}".encode()).hexdigest()[:10]
+    return tag

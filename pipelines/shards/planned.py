@@ -1,0 +1,103 @@
+"""A plan on storage: a file a unit, so that who packs a unit reads its rows and no others."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.jsontext import digest
+from pipelines.parquet import from_parquet, to_parquet
+from pipelines.seal import Corrupt, seal, unseal
+from pipelines.shards.ahead import THREADS, ahead
+from pipelines.shards.plan import UNITS, Plan
+from pipelines.shards.storage import Storage, read_verified
+
+FEW = 64  # objects that are not worth threads
+
+
+def write_plan(
+    storage: Storage, plan: Plan, modality: str, *, survey: str = "", anonymous: bool = False,
+    replace: bool = False,
+) -> str:  # fmt: skip
+    """Store the plan and return the name it goes by. Its head comes last: without it there is no plan.
+
+    The name covers the `survey` that it was made from: the same samples may meanwhile lie elsewhere, and a
+    plan that names the old place must not be taken up again. `anonymous`: no credentials are used. `replace`:
+    put in place of what is there, for a repair.
+    """
+    name = digest([survey, plan.digest])
+    keys = {"units": unit_key, "dropped": left_out_key, "clusters": clusters_key}
+    files = [(key(name, i), path) for what, key in keys.items() for i, path in enumerate(plan.files(what))]
+    put = storage.replace if replace else storage.put
+    for _ in ahead(lambda item: put(*item), files, THREADS if len(files) > FEW else 1):
+        pass
+    put(units_key(name), to_parquet(pa.Table.from_pylist(plan.dealt, schema=UNITS)))
+    head = {
+        "modality": modality, "settings": plan.settings, "classes": plan.classes, "units": plan.units,
+        "samples": plan.num_samples, "dropped": plan.num_dropped, "counts": dict(sorted(plan.counts.items())),
+        "parts": {what: len(done) for what, done in sorted(plan.parts.items())}, "anonymous": anonymous,
+    }  # fmt: skip
+    put(head_key(name), seal(head))
+    return name
+
+
+def head_key(plan: str) -> str:
+    return f"runs/{plan}/plan.json"
+
+
+def units_key(plan: str) -> str:
+    return f"runs/{plan}/units.parquet"
+
+
+def unit_key(plan: str, unit: int) -> str:
+    return f"runs/{plan}/units/{unit:06}.parquet"
+
+
+def clusters_key(plan: str, part: int) -> str:
+    return f"runs/{plan}/clusters/{part:06}.parquet"
+
+
+def left_out_key(plan: str, part: int) -> str:
+    return f"quarantine/{plan}/survey-{part:06}.parquet"
+
+
+def is_whole(storage: Storage, plan: str) -> bool:
+    """Whether every object of a plan is there."""
+    try:
+        head = read_plan(storage, plan)
+    except (FileNotFoundError, Corrupt):
+        return False
+    keys = {units_key(plan), *(unit_key(plan, unit) for unit in range(head["units"]))}
+    keys |= {left_out_key(plan, part) for part in range(head["parts"].get("dropped", 0))}
+    keys |= {clusters_key(plan, part) for part in range(head["parts"].get("clusters", 0))}
+    return keys <= {*storage.list(f"runs/{plan}/"), *storage.list(f"quarantine/{plan}/")}
+
+
+def is_of_plan(key: str, plan: str) -> bool:
+    """Whether `write_plan` writes this key."""
+    folders = (unit_key(plan, 0)[:-14], clusters_key(plan, 0)[:-14], left_out_key(plan, 0)[:-14])
+    return key in (head_key(plan), units_key(plan)) or key.startswith(folders)
+
+
+def read_plan(storage: Storage, plan: str) -> dict[str, Any]:
+    """What the plan says of all units: modality, settings, classes, units, counts, parts, anonymous."""
+    return read_verified(storage, head_key(plan), unseal)
+
+
+def read_unit(storage: Storage, plan: str, unit: int) -> list[dict[str, Any]]:
+    """The rows of one unit, in their order."""
+    rows: list[dict[str, Any]] = read_verified(storage, unit_key(plan, unit), from_parquet).to_pylist()
+    return rows
+
+
+def unit_sizes(storage: Storage, plan: str) -> list[int]:
+    """How many samples each unit was dealt."""
+    table = read_verified(storage, units_key(plan), from_parquet)
+    sizes: list[int] = table["samples"].to_pylist()
+    return sizes
+
+
+def read_clusters(storage: Storage, plan: str) -> Iterator[pa.Table]:
+    """Duplicates and what they are duplicates of, as pipelines.shards.plan.CLUSTERS, part by part."""
+    for part in range(read_plan(storage, plan)["parts"].get("clusters", 0)):
+        yield read_verified(storage, clusters_key(plan, part), from_parquet)
