@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modalities.base import Arrays
-from modalities.pointcloud.schema import finite
+from modalities.pointcloud.thinning import thin
 
 _CELLS = 12  # a side
 _REACH = 3.0  # in standard deviations from the centre; what lies farther counts to the border
@@ -18,9 +18,9 @@ def fingerprint(arrays: Arrays) -> int:
 
     The grid is centred and scaled by the spread over all axes: shape and heading count, place and unit not.
     """
-    if not np.isfinite(arrays["points"]).all(axis=1).any():
+    points = thin(arrays["points"])
+    if not len(points):
         return 0
-    points = finite({"points": arrays["points"]})["points"].astype(np.float64)
     points = points[np.lexsort(points.T)]  # sums round alike in any order of the source
     points -= points.mean(axis=0)
     spread = float(np.sqrt((points**2).mean()))

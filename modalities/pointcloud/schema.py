@@ -38,10 +38,13 @@ def field_name(name: str) -> str:
     return f"dim_{clean}" if clean in GLOBAL or clean in VECTORS else clean
 
 
-def assemble(columns: Iterable[tuple[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+def assemble(
+    columns: Iterable[tuple[str, NDArray[Any]]], *, points: NDArray[Any] | None = None
+) -> dict[str, NDArray[Any]]:
     """Named columns (n,) or (n, k) -> fields; x y z become `points`, a colour and a normal triple likewise.
 
-    Points stay float32 when all three are, and become float64 otherwise. A triple of mixed types stays apart.
+    `points`: made already, from x y z that are not among the columns. Points stay float32 when all three are,
+    and become float64 otherwise. A triple of mixed types stays apart.
     """
     named: dict[str, NDArray[Any]] = {}
     for raw_name, column in columns:
@@ -50,7 +53,7 @@ def assemble(columns: Iterable[tuple[str, NDArray[Any]]]) -> dict[str, NDArray[A
         while name in named:
             name, number = f"{base}_{number}", number + 1
         named[name] = column
-    fields: dict[str, NDArray[Any]] = {}
+    fields: dict[str, NDArray[Any]] = {} if points is None else {"points": points}
     for vector, spellings in VECTORS.items():
         for triple in spellings:
             if vector in fields or any(name not in named or named[name].ndim != 1 for name in triple):

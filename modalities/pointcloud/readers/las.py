@@ -268,8 +268,18 @@ class Rows:
 
     def read_points(self, start: int, stop: int) -> NDArray[np.float64]:
         """Only the coordinates (n, 3)."""
-        points = self._points(start, stop)
-        return np.stack([np.asarray(points[axis]) for axis in "xyz"], axis=1)
+        return _coordinates(self.header, self._points(start, stop))
+
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """All points in pieces of about CHUNK_POINTS; of layered LAZ whole chunks, each unpacked once."""
+        ends = self._ends if self.header.chunks else np.array([self.header.num_points])
+        start = 0
+        while start < self.header.num_points:
+            stop = min(start + CHUNK_POINTS, self.header.num_points)
+            if self.header.chunks:
+                stop = int(ends[np.searchsorted(ends, stop)])
+            yield start, stop
+            start = stop
 
     def _points(self, start: int, stop: int) -> Any:
         if self.header.chunks:
@@ -292,7 +302,7 @@ class Rows:
         self._file.seek(chunks[0].at)
         packed = self._file.read(chunks[-1].at + chunks[-1].num_bytes - chunks[0].at)
         before = int(self._ends[first]) - chunks[0].num_points
-        out = np.zeros((int(self._ends[last]) - before) * self.header.record_bytes, np.uint8)
+        out = np.empty((int(self._ends[last]) - before) * self.header.record_bytes, np.uint8)
         table = [(chunk.num_points, chunk.num_bytes) for chunk in chunks]
         record = self.header.records["laszip encoded", 22204]
         lazrs.decompress_points_with_chunk_table(packed, record, out, table)
@@ -301,10 +311,20 @@ class Rows:
         return laspy.ScaleAwarePointRecord(rows, form, np.array(scale), np.array(offset))
 
 
+def _coordinates(header: Header, points: Any) -> NDArray[np.float64]:
+    """(n, 3), each as laspy has it: a product, then a sum."""
+    stored = points.array
+    out = np.empty((len(stored), 3))
+    for i, axis in enumerate("XYZ"):
+        np.multiply(stored[axis], header.scale[i], out=out[:, i])
+        out[:, i] += header.offset[i]
+    return out
+
+
 def _fields(header: Header, points: Any) -> dict[str, NDArray[Any]]:
     names = [name for name in points.point_format.dimension_names if name not in ("X", "Y", "Z")]
-    xyz = [(axis, np.asarray(points[axis])) for axis in ("x", "y", "z")]
-    arrays = assemble(xyz + [(name, np.asarray(points[name])) for name in names])
+    columns = [(name, np.asarray(points[name])) for name in names]
+    arrays = assemble(columns, points=_coordinates(header, points))
     arrays["scale"], arrays["offset"] = np.array(header.scale), np.array(header.offset)
     arrays["point_format"] = np.array(header.point_format, np.uint8)
     arrays["global_encoding"] = np.array(header.global_encoding, np.uint16)
@@ -317,10 +337,9 @@ def read(data: bytes) -> dict[str, NDArray[Any]]:
     with opened(Raw(name="x.laz", content=data)) as rows:
         n = rows.header.num_points
         check_size(n, _point_bytes(rows.header))
-        for start in range(0, n, CHUNK_POINTS):
-            stop = min(start + CHUNK_POINTS, n)
+        for start, stop in rows.runs():
             for name, values in rows.read(start, stop).items():
-                if name in GLOBAL:
+                if name in GLOBAL or len(values) == n:
                     out[name] = values
                 else:
                     if name not in out:
