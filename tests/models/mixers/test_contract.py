@@ -127,7 +127,7 @@ def test_batch_rows_are_independent(mixer: TokenMixer) -> None:
 
 def test_every_parameter_gets_a_gradient(mixer: TokenMixer) -> None:
     x, layout = given(mixer, some_grid(mixer))
-    mixer(x, layout).square().sum().backward()
+    mixer(x.requires_grad_(), layout).square().sum().backward()
     assert not [name for name, p in mixer.named_parameters() if p.grad is None or not p.grad.any()]
 
 

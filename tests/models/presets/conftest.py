@@ -22,6 +22,8 @@ Agree = Callable[..., tuple[nn.Module, float]]
 def timm() -> types.ModuleType:
     """timm, whose models need nothing of torchvision but names at import."""
     if importlib.util.find_spec("torchvision") is None and "torchvision" not in sys.modules:
+        if importlib.util.find_spec("transformers") is not None:
+            importlib.import_module("transformers")  # asks for torchvision once, at import
         install_torchvision_names()
     return pytest.importorskip("timm")
 
