@@ -4,14 +4,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from models.layout import Layout, Tokens, check_grid
 from models.mixers._heads import count_heads
 from models.mixers.base import MIXERS, TokenMixer, Traits
-from models.ops.attention import attend, open_empty_rows
-from models.ops.windows import merge, pad_to_multiple, partition, regions, relative_index
+from models.ops.local import Windows, local_attention
 
 
 @MIXERS.register
@@ -51,51 +49,11 @@ class WindowAttention(TokenMixer):
     def forward(self, x: Tokens, layout: Layout) -> Tokens:
         grid = layout.need_grid(self.axes, "window")
         check_grid(grid, x, "window")
-        window = tuple(min(w, size) for w, size in zip(self.window, grid, strict=True))
-        shift = [w // 2 if self.shifted and size > w else 0 for w, size in zip(window, grid, strict=True)]
-        raster = pad_to_multiple(x.unflatten(1, grid), window)
-        padded = raster.shape[1:-1]
-        qkv = self._cut(self.qkv(raster), window, shift)  # (b, windows, n, 3 d)
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5).flatten(2, 3)
-        y = attend(
-            q, k, v, self._bias(layout, grid, padded, window, shift)
-        )  # heads of all windows side by side
-        y = y.unflatten(1, (-1, self.heads)).transpose(2, 3).flatten(-2)
-        y = merge(y, window, padded)
-        if any(shift):
-            y = y.roll(shift, dims=tuple(range(1, self.axes + 1)))
-        y = y[(slice(None), *(slice(size) for size in grid))]
-        return self.out(y.flatten(1, self.axes))
-
-    def _cut(self, raster: Tensor, window: Sequence[int], shift: Sequence[int]) -> Tensor:
-        if any(shift):
-            raster = raster.roll([-s for s in shift], dims=tuple(range(1, self.axes + 1)))
-        return partition(raster, window)
-
-    def _bias(
-        self,
-        layout: Layout,
-        grid: Sequence[int],
-        padded: Sequence[int],
-        window: Sequence[int],
-        shift: Sequence[int],
-    ) -> Float[Tensor, "b wh n n"]:
-        index = relative_index(window, self.window, self.bias.device)
-        bias = self.bias[index].permute(2, 0, 1)[None, None]  # (1, 1, h, n, n)
-        allowed = None
-        if any(shift):
-            region = regions(padded, window, shift, self.bias.device)
-            allowed = region[..., :, None] == region[..., None, :]  # (1, windows, n, n)
-        if layout.mask is not None or (self.hide_padding and tuple(padded) != tuple(grid)):
-            real = self.bias.new_ones(1, *grid, 1, dtype=torch.bool)
-            if layout.mask is not None:
-                real = layout.mask.unflatten(1, grid)[..., None]
-            # without hide_padding the raster's own padding counts as tokens, what the caller hides does not
-            real = pad_to_multiple(real, window) if self.hide_padding else ~pad_to_multiple(~real, window)
-            keys = self._cut(real, window, shift).mT  # (b, windows, 1, n)
-            allowed = keys if allowed is None else allowed & keys
-        if allowed is not None:
-            hidden = ~open_empty_rows(allowed)[:, :, None]
-            bias = bias.masked_fill(hidden, -torch.inf)
-        count = math.prod([size // w for size, w in zip(padded, window, strict=True)])
-        return bias.expand(-1, count, -1, *[math.prod(window)] * 2).flatten(1, 2)
+        windows = Windows.of(grid, self.window, shifted=self.shifted)
+        q, k, v = self.qkv(x).unflatten(1, grid).unflatten(-1, (3, self.heads, -1)).unbind(-3)
+        pad = None
+        if not self.hide_padding and windows.padded(grid) != tuple(grid):
+            _, key, value = self.qkv.bias.unflatten(0, (3, self.heads, -1))  # of a token of zeros
+            pad = key, value
+        y = local_attention(q, k, v, self.bias, windows, mask=layout.mask, pad=pad)
+        return self.out(y.flatten(-2).flatten(1, self.axes))
