@@ -26,6 +26,7 @@ SCANNED = 64  # samples looked at for the number of segmentation classes
 def task_spec(job: TrainJob, dataset: Dataset) -> dict[str, Any]:
     """Everything `create_task` and the loader need, JSON-able: it goes into every checkpoint."""
     modality = dataset.manifest.modality
+    _check_model(job.model.name, modality, job.dataset)
     data = dict(job.data)
     known = inspect.signature(modalities.get(modality).prepare).parameters
     if unknown := [name for name in data if name not in known or name == "rng"]:
@@ -69,6 +70,19 @@ def task_spec(job: TrainJob, dataset: Dataset) -> dict[str, Any]:
         "targets": targets,
         "classes": list(dataset.manifest.classes),
     }
+
+
+def _check_model(name: str, modality: str, dataset: str) -> None:
+    """Refuse a model of another kind of data before any sample is read; LookupError for an unknown name."""
+    from models.build import list_models
+    from models.presets.base import resolve
+
+    made_for = resolve(name)["modality"]
+    if INPUTS[made_for]["x"] != INPUTS[modality]["x"]:
+        raise ValueError(
+            f"model {name} takes {made_for} data, and {dataset} holds {modality}; "
+            f"models for it: {', '.join(list_models(modality))}"
+        )
 
 
 def _segment_classes(probe: Loader, job: TrainJob) -> int:
