@@ -39,10 +39,10 @@ def test_poolformer_mixer_has_no_parameters() -> None:
     assert_close(create_mixer("pool", 8)(x, layout)[:, 4], middle)
 
 
-@pytest.mark.parametrize("name", ["identity", "attention"])
-def test_poolformer_keeps_all_other_shapes_when_the_mixer_is_swapped_by_name(name: str) -> None:
+@pytest.mark.parametrize("mixer", [{"name": "identity"}, {"name": "attention", "head_dim": 16}])
+def test_poolformer_keeps_all_other_shapes_when_the_mixer_is_swapped_by_name(mixer: dict[str, Any]) -> None:
     with torch.device("meta"):
-        pool, other = (create_model("poolformer_nano", mixers=({"name": n},)) for n in ("pool", name))
+        pool, other = (create_model("poolformer_nano", mixers=(m,)) for m in ({"name": "pool"}, mixer))
     shapes = {key: value.shape for key, value in pool.state_dict().items()}
     swapped = {key: value.shape for key, value in other.state_dict().items() if ".mixer." not in key}
     assert swapped == shapes
