@@ -63,7 +63,7 @@ def neighbourhood_attention(
         rows = slice(start, min(start + width, each))
         here = (queries[:, :, rows.start * row : rows.stop * row], keys, values, table, rows)
         again = width < each and torch.is_grad_enabled()
-        parts.append(step(*here))
+        parts.append(checkpoint(step, *here, use_reentrant=False) if again else step(*here))
     y = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
     raster = merge(y.flatten(0, 1), sizes, padded)
     raster = raster[(slice(None), *(slice(axis.count) for axis in axes))]
