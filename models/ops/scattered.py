@@ -1,4 +1,4 @@
-"""Linear attention inside windows of any size, tokens in one flat list: no window is padded to another's size."""
+"""Linear attention inside windows of any size, tokens in one flat list: none is padded to another."""
 
 import torch
 from jaxtyping import Float, Int
@@ -14,13 +14,13 @@ def scattered_linear(
     window: Int[Tensor, " n"],
     windows: int,
 ) -> Float[Tensor, "n h f"]:
-    """y_i = q_i S_w / (q_i z_w + eps), S_w = sum of k_j^T v_j and z_w = sum of k_j over i's window; q, k >= 0.
+    """y_i = q_i S_w / (q_i z_w + eps), S_w = sum k_j^T v_j and z_w = sum k_j over the window of i; q, k >= 0.
 
     Tokens of a window are laid into blocks of e, so sums are batched products, and windows are sums of
     blocks. O(n d e) time; O(n d + windows d e) memory, in any distribution of sizes, empty windows too.
     Source: He et al., 2024, arXiv:2401.00912, eq. 4-6.
     """
-    n, heads, size = q.shape
+    heads, size = q.shape[1:]
     slots, owner = blocks(window, windows, size)
     count = len(owner)
 
@@ -37,7 +37,7 @@ def scattered_linear(
 
 
 def blocks(window: Int[Tensor, " n"], windows: int, size: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " m"]]:
-    """Blocks of `size` slots that hold tokens of one window only: the slot of each token, each block's window.
+    """Blocks of `size` slots for tokens of one window only: each token's slot, each block's window.
 
     There are n / size + windows of them, whatever the windows hold, so shapes do not depend on the data.
     """

@@ -20,12 +20,12 @@ class Neighbours(NamedTuple):
     """Cells that hold points, found by sorting."""
 
     cell: Int[Tensor, "b n"]  # number of each token's cell, of n at most
-    index: Int[Tensor, "b n o"]  # cells at the offsets from each cell; n where there is none
+    near: Int[Tensor, "b n o"]  # cells at the offsets from each cell; n where there is none
 
 
 def neighbours(cells: Int[Tensor, "b n k"], mask: Mask | None, offsets: Int[Tensor, "o k"]) -> Neighbours:
     """The occupied cells and who lies at `offsets` from each: O(n log n), no raster is made."""
-    reach = int(2**20)  # cells fit in 20 bits an axis, so three axes fit in 63
+    reach = 2**20  # cells fit in 20 bits an axis, so three axes fit in 63
 
     def key(places: Tensor) -> Tensor:
         code = torch.zeros_like(places[..., 0])
