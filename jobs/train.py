@@ -29,7 +29,7 @@ def train_model(job: TrainJob) -> dict[str, Any]:
     import torch
 
     from jobs import checkpoint
-    from jobs.wiring import build_task, task_spec
+    from jobs.wiring import build_task
     from pipelines.shards.dataset import Dataset
     from pipelines.shards.manifest import Conflict
     from pipelines.shards.storage import open_storage
@@ -54,12 +54,7 @@ def train_model(job: TrainJob) -> dict[str, Any]:
         raise Conflict(f"{job.output} holds a run at step {done.step}; set resume: true to go on with it")
     if done and done.step >= job.steps:
         return {"step": done.step, **done.facts["summary"]}
-    config: dict[str, Any] = {
-        "job": job.model_dump(),
-        "spec": task_spec(job, dataset),
-        "snapshot": dataset.manifest.number,
-        "manifest": dataset.manifest.digest,
-    }
+    config = run_config(job, dataset)
     with torch.device("meta"):
         build_task(config["spec"])  # a wrong model or option is said before Ray starts
     with cluster(), _following(job, config["spec"]["model"]):
@@ -68,6 +63,18 @@ def train_model(job: TrainJob) -> dict[str, Any]:
     if last is None:
         raise RuntimeError(f"the run in {job.output} ended without a checkpoint")
     return {"step": last.step, **last.facts["summary"]}
+
+
+def run_config(job: TrainJob, dataset: Any) -> dict[str, Any]:
+    """What a Run is made from, JSON-able: the job, the snapshot, and what the model takes and gives."""
+    from jobs.wiring import task_spec
+
+    return {
+        "job": job.model_dump(),
+        "spec": task_spec(job, dataset),
+        "snapshot": dataset.manifest.number,
+        "manifest": dataset.manifest.digest,
+    }
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -117,29 +124,46 @@ def _last_record(path: Path) -> dict[str, float] | None:
 
 
 def _fit(config: dict[str, Any], job: TrainJob) -> None:
-    import tempfile
+    """Ray Train with a worker for each of `job.workers`, the cores shared out among them.
 
+    One worker is a Ray task in which Ray Train runs the loop where it is called: the controller and the three
+    actors that serve a group of workers would each start Python and import torch, to coordinate nobody.
+    """
     import ray
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
 
     there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     cores = max(1, int(there.get("CPU", 1)) // job.workers)
     gpus = there.get("GPU", 0) >= job.workers
-    scaling = ScalingConfig(num_workers=job.workers, use_gpu=gpus, resources_per_worker={"CPU": cores})
-    with tempfile.TemporaryDirectory(
-        prefix="rayloom-train-"
-    ) as folder:  # Ray's own notes; ours are in output
+    if job.workers == 1:
+        task: Any = ray.remote(_train)
+        alone = task.options(num_cpus=cores, num_gpus=int(gpus), max_retries=0)
+        ray.get(alone.remote(config, workers=0, cores=cores))
+    else:
+        _train(config, workers=job.workers, cores=cores, gpus=gpus)
+
+
+def _train(config: dict[str, Any], *, workers: int, cores: int, gpus: bool = False) -> None:
+    """Ray Train's trainer over `workers` processes of their own, or with 0 in this one."""
+    import tempfile
+
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    resources = {"CPU": cores} if workers else None
+    with tempfile.TemporaryDirectory(prefix="rayloom-train-") as notes:  # Ray's own; ours are in output
         TorchTrainer(
             _work,
-            train_loop_config=config,
-            scaling_config=scaling,
-            run_config=RunConfig(name="run", storage_path=folder),
+            train_loop_config={**config, "threads": cores},
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker=resources),
+            run_config=RunConfig(name="run", storage_path=notes),
         ).fit()
 
 
 def _work(config: dict[str, Any]) -> None:
     """What each training process does."""
+    import torch
+
+    torch.set_num_threads(config["threads"])  # Ray reuses processes, whatever they were started for
     Run(config).work()
 
 
@@ -149,6 +173,7 @@ class Run:
     def __init__(self, config: Mapping[str, Any]) -> None:
         import torch
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
         from accelerate.utils import is_tensorboard_available, set_seed
 
         from jobs.checkpoint import newest, optimizer_of
@@ -164,12 +189,17 @@ class Run:
         local = "://" not in job.output
         self.log = Path(job.output, "log.jsonl") if local else None
         boards = ["tensorboard"] if local and is_tensorboard_available() else None
+        AcceleratorState._reset_state(reset_partial_state=True)  # of a run that this process did before
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
             mixed_precision="no" if job.precision == "fp32" else job.precision,
             log_with=boards,
             project_dir=job.output if boards else None,
         )
+        if job.precision == "fp16" and self.accelerator.scaler is None:  # accelerate would compute in fp32
+            raise ValueError(
+                f"precision fp16 needs a GPU, this worker has {self.accelerator.device}; want bf16 or fp32"
+            )
         set_seed(job.seed)
         task = build_task(spec)
         optimizer = optimizer_of(
@@ -206,10 +236,16 @@ class Run:
         if start := newest(self.storage):
             task.load_state_dict(dict(start.model))
             optimizer.load_state_dict(dict(start.optimizer))
-            self.loader.load_state_dict(start.facts["loader"])
-            self.step = start.step
+            self._resume(start)
         self.task, self.optimizer = self.accelerator.prepare(task, optimizer)
         self.summary: dict[str, Any] = {"loss": math.nan, "metrics": {}}
+
+    def _resume(self, start: Any) -> None:
+        """Take up a checkpoint's place in the data, its step, and fp16's scale of gradients."""
+        self.loader.load_state_dict(start.facts["loader"])
+        if self.accelerator.scaler is not None and start.facts.get("scaler"):
+            self.accelerator.scaler.load_state_dict(start.facts["scaler"])
+        self.step = start.step
 
     def work(self) -> None:
         """Train to the job's last step."""
@@ -232,7 +268,7 @@ class Run:
             facts = {
                 "loss": loss,
                 "learning_rate": self.optimizer.param_groups[0]["lr"],
-                "gradient_norm": norm,
+                "gradient_norm": norm if math.isfinite(norm) else None,  # fp16: the scaler skips the step
             }
             if accelerator.is_main_process:
                 spent = time.perf_counter() - began
@@ -305,6 +341,7 @@ class Run:
                 "spec": self.spec, "job": self.job.resolved(), "job_digest": self.job.digest(),
                 "snapshot": self.config["snapshot"], "manifest": self.config["manifest"],
                 "loader": self.loader.state_dict(),
+                "scaler": scaler.state_dict() if (scaler := self.accelerator.scaler) is not None else None,
                 "summary": self.summary,
             }  # fmt: skip
             model = self.accelerator.unwrap_model(self.task).state_dict()
