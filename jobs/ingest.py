@@ -12,7 +12,15 @@ from jobs.progress import Progress
 from pipelines.shards.storage import open_storage
 from pipelines.sources.places import resolve, split_glob
 
-SETTINGS = ("stages", "decode", "dedup", "seed", "split", "shards")  # what decides the bytes, with the inputs
+SETTINGS = (
+    "stages",
+    "decode",
+    "classes",
+    "dedup",
+    "seed",
+    "split",
+    "shards",
+)  # what decides the bytes, with the inputs
 
 
 def run(job: IngestJob) -> int:

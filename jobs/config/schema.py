@@ -187,6 +187,11 @@ class IngestJob(_Job):
     shards: Shards = Field(default_factory=Shards, description="how samples are laid into tar files")
     seed: int = Field(default=0, ge=0, lt=2**63, description="of the order of samples, of splits, of synth")
     split: Split = Field(default_factory=Split, description="shares held out; the rest is for training")
+    classes: Literal["names", "numbers"] = Field(
+        default="names",
+        description="names: classes are numbered from 0 in the order of their names; numbers: labels are class "
+        "numbers already and stand for themselves",
+    )
     dedup: Literal["none", "exact"] = Field(
         default="none", description="exact: of objects with the same content only the first is kept"
     )

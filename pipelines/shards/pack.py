@@ -21,7 +21,7 @@ from pipelines.shards.planned import read_plan, read_unit
 from pipelines.shards.storage import Storage, read_verified
 from pipelines.shards.tar import TarWriter, header
 from pipelines.sources import Entry, open_entry
-from pipelines.stages.facts import before, member
+from pipelines.stages.facts import before, class_name, member
 from pipelines.stages.process import Filtered, Look, content_digest
 from pipelines.stages.sandbox import SandboxError, builder
 
@@ -172,7 +172,8 @@ def _build(row: Mapping[str, Any], head: Mapping[str, Any]) -> tuple[Files, dict
     if row["label"] is not None:
         number = str(head["classes"].index(row["label"])).encode()
         given = sidecars.get("cls", b"")
-        files["cls"] = given if given.strip() == number else number
+        # A class number of the user's own stays; one that an earlier ingest gave counts by another list.
+        files["cls"] = given if given.strip().isdigit() and class_name(sidecars) is None else number
         facts["label"] = row["label"]
     if row["caption"] is not None:
         files.setdefault("txt", row["caption"].encode())

@@ -338,7 +338,8 @@ class _Planner:
             self.plan.add_part("dropped", bucket.sort_by([("name", "ascending"), ("suffix", "ascending")]))
         for code, units in layout.units():
             self.plan.add_unit(units.cast(PLAN), NAMES[code])
-        self.plan.classes = _classes(labels, self.known.classes if self.known else [])
+        numbers = self.plan.settings.get("classes") == "numbers"
+        self.plan.classes = _classes(labels, self.known.classes if self.known else [], numbers=numbers)
 
 
 _KEYS = pa.schema([("key", pa.uint64()), ("row", pa.int64())])
@@ -479,9 +480,19 @@ def _at(
     return at, ordered[at] == values
 
 
-def _classes(labels: set[str], known: Sequence[str]) -> list[str]:
-    """Names by class number. Whole numbers stand for themselves; new names come behind the known ones."""
-    everything = labels | set(known)
-    if everything and all(re.fullmatch(r"0|[1-9]\d{0,4}", name) for name in everything):
-        return [str(i) for i in range(max(map(int, everything)) + 1)]
-    return [*known, *sorted(labels - set(known))]
+def _classes(labels: set[str], known: Sequence[str], *, numbers: bool) -> list[str]:
+    """Names by class number: those there are, whole numbers by value; new ones come behind the known ones.
+
+    `numbers`: they are class numbers already and stand for themselves, up to 99,999.
+    """
+    if numbers:
+        if strange := sorted(name for name in labels if not re.fullmatch(r"0|[1-9]\d{0,4}", name)):
+            raise ValueError(
+                f"classes: numbers wants labels from 0 to 99999, got {strange[0]!r}; leave classes out"
+            )
+        return [str(i) for i in range(max(len(known), *(int(name) + 1 for name in labels), 0))]
+    return [*known, *sorted(labels - set(known), key=_by_value)]
+
+
+def _by_value(name: str) -> tuple[int, str]:
+    return int(name) if re.fullmatch(r"0|[1-9]\d{0,17}", name) else 10**18, name

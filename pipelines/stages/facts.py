@@ -31,9 +31,18 @@ def find(files: Files) -> tuple[str, Mapping[str, Any]] | None:
 
 def scene(files: Files) -> str | None:
     """The scene that a sample of an earlier dataset is of: its pieces still share a split."""
+    return _told(files, "group")
+
+
+def class_name(files: Files) -> str | None:
+    """The class that an earlier dataset had it in: its `cls` is a number in that dataset's list."""
+    return _told(files, "label")
+
+
+def _told(files: Files, name: str) -> str | None:
     found = find(files)
-    group = found[1].get("group") if found else None
-    return group if isinstance(group, str) and 0 < len(group) <= 4096 else None
+    value = found[1].get(name) if found else None
+    return value if isinstance(value, str) and 0 < len(value) <= 4096 else None
 
 
 def before(files: Files) -> Mapping[str, Any]:

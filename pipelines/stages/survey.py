@@ -7,7 +7,7 @@ from typing import Any
 from modalities.base import BadSample, Modality
 from pipelines.jsontext import dumps
 from pipelines.sources import Entry, open_entry
-from pipelines.stages.facts import scene
+from pipelines.stages.facts import class_name, scene
 from pipelines.stages.process import Filtered, Found, Look, Stage, content_digest, examined
 from pipelines.stages.sandbox import Sandbox, enabled, of_this_thread
 
@@ -75,7 +75,7 @@ def _open(entry: Entry, anonymous: bool) -> tuple[dict[str, Any], Look | BadSamp
         common["group"] = scene(sidecars) or entry.group
         label, caption = entry.label, entry.caption
         if "cls" in sidecars:
-            label = _text(sidecars["cls"], "cls")
+            label = class_name(sidecars) or _text(sidecars["cls"], "cls")
         if caption is None and "txt" in sidecars:
             caption = _text(sidecars["txt"], "txt")
         return common, Look(raw=raw, sidecars=sidecars, label=label, caption=caption)

@@ -125,9 +125,13 @@ def test_keys(name: str, suffix: str, patterns: tuple[str, ...], key: str) -> No
     assert make_key(name, suffix, patterns) == key
 
 
-def test_classes_are_sorted_and_whole_numbers_stand_for_themselves() -> None:
+def test_classes_are_those_there_are_unless_they_are_numbers_already() -> None:
     rows = survey(3)
-    for row, label in zip(rows, ("2", "10", None), strict=True):
+    for row, label in zip(rows, ("1999", "10", None), strict=True):
         row["label"] = label
-    assert plan(rows).classes == [str(i) for i in range(11)]
+    assert plan(rows).classes == ["10", "1999"]
+    numbers = {**SETTINGS, "classes": "numbers"}
+    assert plan(rows, settings=numbers).classes == [str(i) for i in range(2000)]
+    with pytest.raises(ValueError, match="classes: numbers wants labels from 0 to 99999, got 'cat'"):
+        plan(survey(2, label="cat"), settings=numbers)
     assert plan(survey(2, label="cat"), known=Snapshot([], classes=["dog"])).classes == ["dog", "cat"]

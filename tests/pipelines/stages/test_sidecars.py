@@ -138,6 +138,8 @@ OURS = {"modality": "image", "source": "a/b.jpg", "meta": {"width": 3, "piece": 
 def test_the_facts_of_an_earlier_ingest_are_known_and_carried_on() -> None:
     files = {"meta.json": json.dumps(OURS).encode(), "jpg": b""}
     assert facts.scene(files) == "a/b"
+    assert facts.class_name(files) is None
+    assert facts.class_name({"meta.json": json.dumps({**OURS, "label": "cat"}).encode()}) == "cat"
     assert facts.before(files) == {"before": {"source": "a/b.jpg", "piece": {"y": 4}}}
     assert facts.member(["jpg"]) == "meta.json"
     again = {**OURS, "meta": {}, **facts.before(files)}
