@@ -131,10 +131,15 @@ class Split(Section):
 
     val: Share = Field(default=0.0, description="share of the scenes for validation")
     test: Share = Field(default=0.0, description="share of the scenes for testing")
-    by: Literal["scene", "piece"] = Field(
+    by: Literal["scene", "cluster", "piece"] = Field(
         default="scene",
-        description="what goes one way as a whole: a scene with all its pieces, or each piece alone; pieces "
-        "of one scene resemble each other, so scores by piece flatter",
+        description="what goes one way as a whole: a scene with all its pieces; cluster: also all scenes "
+        "with near-duplicates of each other; or each piece alone: pieces of one scene resemble each other, so "
+        "scores by piece flatter",
+    )
+    stratify: bool = Field(
+        default=False,
+        description="give every class its shares, to within one scene; else shares are met on average",
     )
 
     @model_validator(mode="after")
@@ -189,11 +194,16 @@ class IngestJob(_Job):
     split: Split = Field(default_factory=Split, description="shares held out; the rest is for training")
     classes: Literal["names", "numbers"] = Field(
         default="names",
-        description="names: classes are numbered from 0 in the order of their names; numbers: labels are class "
+        description="names: classes are numbered in the order of their names; numbers: labels are class "
         "numbers already and stand for themselves",
     )
-    dedup: Literal["none", "exact"] = Field(
-        default="none", description="exact: of objects with the same content only the first is kept"
+    dedup: Literal["none", "exact", "content", "near"] = Field(
+        default="none",
+        description="of duplicates only one is kept: exact, the same bytes; content, the same when decoded; "
+        "near, also fingerprints that differ in few bits",
+    )
+    dedup_distance: int = Field(
+        default=6, ge=1, le=16, description="bits of 64 in which fingerprints of near-duplicates may differ"
     )
     decode: bool = Field(
         default=True, description="decode every sample once: proof that it opens, quality and fingerprint"

@@ -171,9 +171,10 @@ def _build(row: Mapping[str, Any], head: Mapping[str, Any]) -> tuple[Files, dict
     }  # fmt: skip
     if row["label"] is not None:
         number = str(head["classes"].index(row["label"])).encode()
-        given = sidecars.get("cls", b"")
+        given = sidecars.get("cls", b"").strip()
         # A class number of the user's own stays; one that an earlier ingest gave counts by another list.
-        files["cls"] = given if given.strip().isdigit() and class_name(sidecars) is None else number
+        theirs = given.isdigit() and class_name(sidecars) in (None, given.decode())
+        files["cls"] = sidecars["cls"] if theirs else number
         facts["label"] = row["label"]
     if row["caption"] is not None:
         files.setdefault("txt", row["caption"].encode())
