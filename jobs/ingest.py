@@ -16,8 +16,7 @@ SETTINGS = (
     "stages",
     "decode",
     "classes",
-    "dedup",
-    "seed",
+    "dedup", "dedup_distance", "seed",
     "split",
     "shards",
 )  # what decides the bytes, with the inputs

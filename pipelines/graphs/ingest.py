@@ -22,7 +22,7 @@ from pipelines.shards.known import Known
 from pipelines.shards.manifest import Books, Conflict, Manifest
 from pipelines.shards.marks import SURVEY, marked
 from pipelines.shards.pack import pack_unit
-from pipelines.shards.plan import Survey, make_plan
+from pipelines.shards.plan import Survey, compared, make_plan
 from pipelines.shards.planned import is_whole, read_plan, write_plan
 from pipelines.shards.storage import Storage, open_storage, read_verified
 from pipelines.sources import Entry, list_source
@@ -109,7 +109,7 @@ def _survey(
     anonymous: bool,
 ) -> Survey:  # fmt: skip
     """Look at every listed entry; what was found stays on the storage, and is read from there in parts."""
-    url = storage.url
+    url, compare = storage.url, compared(settings)
 
     def look(row: dict[str, Any]) -> dict[str, Any]:
         store, i = open_storage(url), row["id"]
@@ -120,8 +120,9 @@ def _survey(
             entries = [Entry.from_json(text) for text in listing["entry"].to_pylist()]
             kind = modalities.get(modality)
             found = survey_entries(
-                entries, kind, settings["stages"], decode=settings["decode"], anonymous=anonymous
-            )
+                entries, kind, settings["stages"], decode=settings["decode"], compare=compare,
+                anonymous=anonymous,
+            )  # fmt: skip
             table = pa.Table.from_pylist(found, schema=SURVEY)
             table = marked(table, settings=settings, patterns=kind.patterns)
             if not store.put(_survey_key(survey, i), to_parquet(table)):

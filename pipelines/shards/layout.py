@@ -52,45 +52,44 @@ class Layout:
 
     def units(self) -> Iterator[tuple[int, pa.Table]]:
         """Split code and rows of every unit, in order; inside a unit rows lie in the order of their keys."""
-        for code, stretch in self._in_order() if not self._shuffle else self._windows():
-            sizes = stretch["num_bytes"].to_numpy()
+        for code, table, order in self._windows() if self._shuffle else self._in_order():
             deal = deal_evenly if self._shuffle else deal_in_order
-            yield from ((code, unit) for unit in _cut(stretch, deal(sizes, **self._limits)))
+            sizes = table["num_bytes"].to_numpy()[order]
+            yield from ((code, unit) for unit in _cut(table, order, deal(sizes, **self._limits)))
 
-    def _windows(self) -> Iterator[tuple[int, pa.Table]]:
-        """Stretches of the shuffled order that fill about WINDOW shards each, whatever the buckets are."""
+    def _windows(self) -> Iterator[tuple[int, pa.Table, NDArray[np.int64]]]:
+        """Stretches of the shuffled order that fill about WINDOW shards each, whatever the buckets are.
+
+        Each is a table, and the places in it of the stretch, in order.
+        """
         buckets = iter(self._spill)
         for code, count in enumerate(self._buckets):
             windows = max(1, -(-self._taken[code] // (WINDOW * FULL)))
-            held = PLACED.empty_table()
+            held, done = PLACED.empty_table(), 0
             for number in range(count):
                 held = pa.concat_tables([held, next(buckets)]).combine_chunks()
                 place = held["place"].to_numpy()
                 window = (((place >> np.uint64(32)) * np.uint64(windows)) >> np.uint64(32)).astype(np.int64)
                 whole = (number + 1) * windows // count  # windows that end where this bucket ends, or before
-                order = pc.sort_indices(held, sort_keys=[("place", "ascending"), ("key", "ascending")])
-                held, window = held.take(order), window[order.to_numpy()]
-                for w in np.unique(window[window < whole]):
-                    start, end = np.searchsorted(window, [w, w + 1])
-                    yield code, held.slice(start, end - start)
-                held = held.slice(int(np.searchsorted(window, whole)))
+                by_place = [("place", "ascending"), ("key", "ascending")]
+                order = pc.sort_indices(held.select(["place", "key"]), sort_keys=by_place).to_numpy()
+                edges = np.searchsorted(window[order], np.arange(done, whole + 1))
+                for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+                    yield code, held, order[start:end]
+                held, done = held.filter(pa.array(window >= whole)), whole
 
-    def _in_order(self) -> Iterator[tuple[int, pa.Table]]:
+    def _in_order(self) -> Iterator[tuple[int, pa.Table, NDArray[np.int64]]]:
         """The order of the keys: stretches of whole shards."""
-        codes = pa.array(NAMES)
-        for code in range(len(NAMES)):
+        for code, name in enumerate(NAMES):
             held = PLACED.empty_table()
             for bucket in self._sorted.read():
-                held = pa.concat_tables(
-                    [held, bucket.filter(pc.equal(bucket["split"], codes[code]))]
-                ).combine_chunks()
+                mine = bucket.filter(pc.equal(bucket["split"], name))
+                held = pa.concat_tables([held, mine]).combine_chunks()
                 bins = deal_in_order(held["num_bytes"].to_numpy(), **self._limits)
                 whole = int(np.searchsorted(bins, bins[-1])) if len(bins) else 0
-                if whole:
-                    yield code, held.slice(0, whole)
+                yield code, held, np.arange(whole)
                 held = held.slice(whole)
-            if held.num_rows:
-                yield code, held
+            yield code, held, np.arange(held.num_rows)
 
 
 class _Sorted:
@@ -120,10 +119,11 @@ class _Sorted:
             yield bucket.sort_by("key")
 
 
-def _cut(stretch: pa.Table, bins: NDArray[np.int64]) -> Iterator[pa.Table]:
-    with_bins = stretch.append_column("bin", pa.array(bins))
-    order = pc.sort_indices(with_bins, sort_keys=[("bin", "ascending"), ("key", "ascending")])
-    ordered = stretch.take(order).drop_columns(["place"])
-    edges = np.searchsorted(bins[order.to_numpy()], np.arange(bins.max(initial=-1) + 2))
+def _cut(table: pa.Table, order: NDArray[np.int64], bins: NDArray[np.int64]) -> Iterator[pa.Table]:
+    """The rows of each bin in the order of their keys. `bins` is of the rows at `order`."""
+    by_key = pa.table({"bin": bins, "key": table["key"].take(pa.array(order))})
+    again = pc.sort_indices(by_key, sort_keys=[("bin", "ascending"), ("key", "ascending")]).to_numpy()
+    ordered = table.drop_columns(["place"]).take(pa.array(order[again]))
+    edges = np.searchsorted(bins[again], np.arange(bins.max(initial=-1) + 2))
     for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         yield ordered.slice(start, end - start)

@@ -36,6 +36,7 @@ from pipelines.shards.marks import (
     name_tag,
 )
 from pipelines.shards.spill import Spill, bucket_of, num_buckets
+from pipelines.stages.process import Compare
 from pipelines.stages.splits import NAMES, Strata, split_by_draw
 
 __all__ = ["CLUSTERS", "DROPPED", "MARKED", "PLAN", "SURVEY", "Plan", "Survey", "make_key", "make_plan"]
@@ -188,6 +189,13 @@ def make_plan(
     return plan
 
 
+def compared(settings: Mapping[str, Any]) -> Compare:
+    """What a survey must find out of every sample for these settings."""
+    if settings["dedup"] == "content":
+        return "arrays"
+    return "prints" if settings["dedup"] == "near" or settings["split"]["by"] == "cluster" else ""
+
+
 class _Planner:
     """The steps of one plan, each a pass over the survey or over buckets of what a pass left."""
 
@@ -324,7 +332,7 @@ class _Planner:
         labels: set[str] = set()
         for table, early, later in self._read(MARKED.names, self.early, self.later):
             fresh = _fresh(table, early, later)
-            gone = _gone(table, early, later)
+            gone = _gone(table, fresh, early, later)
             names = np.array([hash64(name) for name in gone["name"].to_pylist()], np.uint64)
             dropped.add(gone, bucket_of(names, self.buckets))
             self.plan.counts.update(gone["status"].to_pylist())
@@ -397,19 +405,19 @@ def _fresh(table: pa.Table, *verdicts: Verdict) -> NDArray[np.bool_]:
     return fresh
 
 
-def _gone(table: pa.Table, *verdicts: Verdict) -> pa.Table:
+def _gone(table: pa.Table, fresh: NDArray[np.bool_], *verdicts: Verdict) -> pa.Table:
     """Rows that are left out, as DROPPED: as the survey said, or as was decided."""
-    status = np.array(table["status"].to_pylist(), object)
-    reason, detail = (np.array(table[name].to_pylist(), object) for name in ("reason", "detail"))
-    for verdict in reversed(verdicts):  # what was decided first holds
-        status[verdict.rows], reason[verdict.rows], detail[verdict.rows] = (
-            verdict.status, verdict.reason, verdict.detail
-        )  # fmt: skip
-    rows = np.flatnonzero((status != "ok") & (status != KNOWN))
+    rows = np.flatnonzero(~fresh)
     chosen = table.take(pa.array(rows))
-    told = {"status": status[rows], "reason": reason[rows], "detail": detail[rows]}
+    told = {name: chosen[name].to_pylist() for name in ("status", "reason", "detail")}
+    for verdict in reversed(verdicts):  # what was decided first holds
+        for i, place in enumerate(np.searchsorted(rows, verdict.rows).tolist()):
+            for name in told:
+                told[name][place] = getattr(verdict, name)[i]
     columns = [pa.array(told[f.name], f.type) if f.name in told else chosen[f.name] for f in DROPPED]
-    return pa.table(columns, schema=DROPPED)
+    return pa.table(columns, schema=DROPPED).filter(
+        pc.not_equal(pa.array(told["status"], pa.string()), KNOWN)
+    )
 
 
 def _placed(

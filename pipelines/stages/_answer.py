@@ -11,6 +11,7 @@ from pipelines.stages.process import Filtered, Sample
 DETAIL_CHARS = 4000
 _REASON = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _EXTENSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = re.compile(r"[A-Za-z0-9_-]{0,150}")
 
 
@@ -64,6 +65,7 @@ def _sample(
     num_bytes: Any = item.get("num_bytes")
     fingerprint: Any = item.get("fingerprint")
     quality: Any = item.get("quality")
+    arrays: Any = item.get("arrays")
     names: Any = item.get("files")
     _want(isinstance(meta, dict), "metadata", meta)
     _want(spec is None or isinstance(spec, dict), "a piece's spec", spec)
@@ -73,6 +75,7 @@ def _sample(
         "a fingerprint of 64 bits",
         fingerprint,
     )
+    _want(arrays is None or (isinstance(arrays, str) and _DIGEST.fullmatch(arrays)), "a digest", arrays)
     _want(
         isinstance(quality, dict) and all(type(value) is float for value in quality.values()),
         "quality as named numbers",
@@ -88,7 +91,7 @@ def _sample(
     _want(len(files) == len(names), "a file for each name, once", names)
     return Sample(
         suffix=suffix, spec=spec, files=files, num_bytes=num_bytes, meta=meta, label=label, caption=caption,
-        quality=quality, fingerprint=fingerprint,
+        quality=quality, fingerprint=fingerprint, arrays=arrays,
     )  # fmt: skip
 
 

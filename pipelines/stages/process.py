@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import blake3
 
-from modalities.base import BadSample, Files, Meta, Modality, Raw
+from modalities.base import Arrays, BadSample, Files, Meta, Modality, Raw
 from pipelines.stages import sidecars as beside
 
 WHERE = ("clip.json", "tile.json")  # what a cut says of a piece: where in its object it lay
+Compare = Literal["", "prints", "arrays"]
 Stage = Mapping[str, Any]  # {"kind": "filter" | "cut" | "transform", ...}, as in the job file
 
 
@@ -47,6 +48,7 @@ class Sample:
     caption: str | None = None
     quality: Mapping[str, float] = field(default_factory=dict)
     fingerprint: int | None = None
+    arrays: str | None = None  # BLAKE3 of what it decodes to, if that was asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +63,11 @@ Found = list[Sample | Filtered]
 
 
 def examined(
-    look: Look, modality: Modality, stages: Sequence[Stage], *, decode: bool = True
+    look: Look, modality: Modality, stages: Sequence[Stage], *, decode: bool = True, compare: Compare = ""
 ) -> Found | BadSample:
     """What `examine` says, or why not: whatever is raised costs this object alone."""
     try:
-        return list(examine(look, modality, stages, decode=decode))
+        return list(examine(look, modality, stages, decode=decode, compare=compare))
     except BadSample as bad:
         return bad
     except Exception:  # a defect of ours or of a decoder
@@ -73,22 +75,26 @@ def examined(
 
 
 def examine(
-    look: Look, modality: Modality, stages: Sequence[Stage], *, decode: bool = True
+    look: Look, modality: Modality, stages: Sequence[Stage], *, decode: bool = True, compare: Compare = ""
 ) -> Iterator[Sample | Filtered]:
     """What a raw object will become, without keeping its bytes. Raises BadSample for one that cannot be used.
 
     Objects that pass unchanged are decoded here, which proves that they open; pieces and transformed samples
-    are built here only if a filter has to see them, else when they are packed.
+    are built here only if a filter has to see them, or they will be compared, else when they are packed.
+    `compare`: every sample gets its fingerprint, and with "arrays" the digest of what it decodes to.
     """
     raw, label, caption = look.raw, look.label, look.caption
     meta = modality.probe(raw)
     before, cut, after = _split(stages)
     whole = Sample(num_bytes=_size(raw, look.sidecars), meta=meta, label=label, caption=caption)
     untouched = passes(stages)
-    if (untouched and (decode or _reads_quality(before + after))) or (
+    if (untouched and (decode or compare or _reads_quality(before + after))) or (
         not untouched and _reads_quality(before)
     ):
-        whole = _decoded(whole, {**look.sidecars, **modality.pack(raw, meta)}, modality)
+        files = {**look.sidecars, **modality.pack(raw, meta)}
+        whole = _decoded(whole, files, modality)
+        if untouched and compare == "arrays":
+            whole = replace(whole, arrays=arrays_digest(modality.decode(files)))
     if reason := _refused(whole, before):
         yield Filtered(suffix="", reason=reason)
         return
@@ -104,7 +110,7 @@ def examine(
         if not pieces:
             yield Filtered(suffix="", reason=f"cut {cut['how']} leaves no piece")
     for suffix, spec, num_bytes in pieces:
-        if not any(stage["kind"] == "filter" for stage in after):
+        if not (compare or any(stage["kind"] == "filter" for stage in after)):
             yield Sample(
                 suffix=suffix, spec=spec, num_bytes=num_bytes, meta=meta, label=label, caption=caption
             )
@@ -113,7 +119,8 @@ def examine(
         if isinstance(built, Filtered):
             yield built
         else:
-            yield replace(built, files={})
+            arrays = arrays_digest(modality.decode(built.files)) if compare == "arrays" else None
+            yield replace(built, files={}, arrays=arrays)
 
 
 def build(
@@ -172,18 +179,29 @@ def passes(stages: Sequence[Stage]) -> bool:
     return all(stage["kind"] == "filter" for stage in stages)
 
 
-def decodes(stages: Sequence[Stage], *, decode: bool) -> bool:
+def decodes(stages: Sequence[Stage], *, decode: bool, compare: Compare = "") -> bool:
     """Whether `examine` calls more than the probe, which is plain Python that reads a header."""
     before, cut, after = _split(stages)
     if passes(stages):
-        return decode or _reads_quality(before + after)
-    return cut is not None or any(stage["kind"] == "filter" for stage in after)
+        return decode or bool(compare) or _reads_quality(before + after)
+    return cut is not None or bool(compare) or any(stage["kind"] == "filter" for stage in after)
 
 
 def _decoded(sample: Sample, files: Files, modality: Modality) -> Sample:
     arrays = modality.look(files)
     quality = {name: float(value) for name, value in modality.quality(arrays).items()}
     return replace(sample, quality=quality, fingerprint=modality.fingerprint(arrays))
+
+
+def arrays_digest(arrays: Arrays) -> str:
+    """BLAKE3 of every field: name, type, shape and values."""
+    hasher = blake3.blake3()
+    for name in sorted(arrays):
+        array = arrays[name]
+        hasher.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        hasher.update(array.tobytes())
+    text: str = hasher.hexdigest()
+    return text
 
 
 def as_raw(files: Files, modality: Modality) -> Raw:

@@ -28,7 +28,7 @@ from modalities.base import BadSample, Meta, Modality
 from pipelines.stages import process
 from pipelines.stages._answer import checked_answer, checked_refusal, cleaned
 from pipelines.stages._frames import Garbled, frame, read_frame
-from pipelines.stages.process import Filtered, Found, Look, Sample, Stage
+from pipelines.stages.process import Compare, Filtered, Found, Look, Sample, Stage
 
 SWITCH = "RAYLOOM_SANDBOX"
 TIMEOUT_S = 120.0
@@ -105,16 +105,17 @@ class Sandbox:
             self.close()
 
     def examine(
-        self, looks: Sequence[Look], modality: Modality, stages: Sequence[Stage], *, decode: bool = True
-    ) -> list[Found | BadSample]:
+        self, looks: Sequence[Look], modality: Modality, stages: Sequence[Stage], *, decode: bool = True,
+        compare: Compare = "",
+    ) -> list[Found | BadSample]:  # fmt: skip
         """What process.examined says of each; also "crashed", "timeout" and "out-of-memory".
 
         All are sent at once, which saves waiting for the other process: keep them small together. Headers
         alone are read here: that is plain Python, and the way to the child would cost more.
         """
-        if not process.decodes(stages, decode=decode):
-            return [process.examined(look, modality, stages, decode=decode) for look in looks]
-        given = {"decode": decode}
+        given: dict[str, Any] = {"decode": decode, "compare": compare}
+        if not process.decodes(stages, decode=decode, compare=compare):
+            return [process.examined(look, modality, stages, **given) for look in looks]
         return self._ask([_request("examine", look, modality, stages, given) for look in looks], modality)
 
     def build(

@@ -8,7 +8,7 @@ from modalities.base import BadSample, Modality
 from pipelines.jsontext import dumps
 from pipelines.sources import Entry, open_entry
 from pipelines.stages.facts import class_name, scene
-from pipelines.stages.process import Filtered, Found, Look, Stage, content_digest, examined
+from pipelines.stages.process import Compare, Filtered, Found, Look, Stage, content_digest, examined
 from pipelines.stages.sandbox import Sandbox, enabled, of_this_thread
 
 HEAD_BYTES = 4096  # kept of what is quarantined
@@ -21,6 +21,7 @@ def survey_entries(
     stages: Sequence[Stage],
     *,
     decode: bool = True,
+    compare: Compare = "",
     anonymous: bool = False,
     sandbox: bool | Sandbox = True,
 ) -> list[dict[str, Any]]:
@@ -34,9 +35,10 @@ def survey_entries(
     for batch in _opened(entries, anonymous):
         looks = [look for _, look in batch if isinstance(look, Look)]
         if isinstance(apart, Sandbox):
-            outcomes = apart.examine(looks, modality, stages, decode=decode)
+            outcomes = apart.examine(looks, modality, stages, decode=decode, compare=compare)
         else:
-            outcomes = [examined(look, modality, stages, decode=decode) for look in looks]
+            given: dict[str, Any] = {"decode": decode, "compare": compare}
+            outcomes = [examined(look, modality, stages, **given) for look in looks]
         found = iter(outcomes)
         for common, look in batch:
             outcome = next(found) if isinstance(look, Look) else look
@@ -102,7 +104,7 @@ def _rows(common: dict[str, Any], outcome: Found | BadSample) -> list[dict[str, 
                 "status": "ok", "suffix": found.suffix, "num_bytes": found.num_bytes,
                 "spec": None if found.spec is None else dumps(found.spec), "meta": dumps(found.meta),
                 "label": found.label, "caption": found.caption, "quality": sorted(found.quality.items()),
-                "fingerprint": found.fingerprint,
+                "fingerprint": found.fingerprint, "arrays": found.arrays,
             }  # fmt: skip
         rows.append({**common, **told})
     return rows
