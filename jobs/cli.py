@@ -176,26 +176,52 @@ def config_resolve(job_file: JobFile, overrides: Overrides = None) -> None:
 
 @zoo.command("list")
 def zoo_list(as_json: AsJson = False) -> None:
-    """List the models by name."""
-    from models import list_models
+    """List the models: system, part, kind of data, parameters, mixers."""
+    from jobs.zoo import list_text, models
 
-    typer.echo(_text(list(list_models()), as_json))
+    rows = models()
+    typer.echo(_text(rows, as_json) if as_json else list_text(rows))
 
 
 @zoo.command("show")
 def zoo_show(
-    name: Annotated[str, typer.Argument(help="As `zoo list` prints it.")], as_json: AsJson = False
+    name: Annotated[str, typer.Argument(help="A system, a model or a mixer.")], as_json: AsJson = False
 ) -> None:
-    """Show what a model is made of, and how large it is."""
+    """Show what a system, a model or a mixer is, costs and comes from."""
+    from jobs.zoo import show
+
+    typer.echo(_text(show(name), as_json))
+
+
+@zoo.command("docs")
+def zoo_docs(
+    path: Annotated[Path, typer.Argument(help="Where to write the page.")] = Path("docs/zoo.md"),
+) -> None:
+    """Write the tables of all systems and mixers."""
+    from jobs.zoo import write_document
+
+    write_document(path)
+
+
+@zoo.command("bench")
+def zoo_bench(
+    names: Annotated[Optional[list[str]], typer.Argument(help="Mixers; all without it.")] = None,  # noqa: UP045
+    output: Annotated[
+        Optional[Path], typer.Option(help="Folder for mixers.json and a plot.")  # noqa: UP045
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Measure mixers: time and memory against tokens, the share of the machine's limit, the backend taken."""
     import torch
 
-    from models import create_model
-    from models.presets.base import resolve
+    from jobs.bench.mixers import bench, table, write
+    from models.mixers.base import MIXERS
 
-    with torch.device("meta"):
-        model = create_model(name)
-    size = sum(parameter.numel() for parameter in model.parameters())
-    typer.echo(_text({"name": name, "parameters": size} | resolve(name), as_json))
+    result = bench(names or MIXERS.names(), torch.device(device))
+    typer.echo(_text(result, True) if as_json else table(result))
+    if output is not None:
+        write(result, output)
 
 
 @doctor.command("libs")

@@ -32,6 +32,20 @@ class Backend(NamedTuple):
     refuses: Callable[[Facts], str | None]
 
 
+recorded: set[str] | None = None
+
+
+@contextmanager
+def record() -> Iterator[set[str]]:
+    """Collect "op:backend" of every call inside."""
+    global recorded
+    before, recorded = recorded, set()
+    try:
+        yield recorded
+    finally:
+        recorded = before
+
+
 class Op:
     """A function with twins: `op(...)` takes the first backend that does not refuse, or the pinned one.
 
@@ -45,7 +59,10 @@ class Op:
         self.forced: str | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        return self.choose(self.facts(*args, **kwargs)).run(*args, **kwargs)
+        backend = self.choose(self.facts(*args, **kwargs))
+        if recorded is not None:
+            recorded.add(f"{self.name}:{backend.name}")
+        return backend.run(*args, **kwargs)
 
     def choose(self, facts: Facts) -> Backend:
         """The backend that serves these facts."""

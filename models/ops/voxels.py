@@ -25,12 +25,12 @@ class Neighbours(NamedTuple):
 
 def neighbours(cells: Int[Tensor, "b n k"], mask: Mask | None, offsets: Int[Tensor, "o k"]) -> Neighbours:
     """The occupied cells and who lies at `offsets` from each: O(n log n), no raster is made."""
-    reach = 2**20  # cells fit in 20 bits an axis, so three axes fit in 63
+    reach = 2**20  # 20 bits an axis, so three axes fit in 63, and what lies below zero meets no cell
 
     def key(places: Tensor) -> Tensor:
         code = torch.zeros_like(places[..., 0])
         for axis in range(places.shape[-1]):
-            code = code * reach + places[..., axis] + reach // 4  # what lies below zero stays apart
+            code = code * reach + places[..., axis]
         return code
 
     far = torch.iinfo(torch.int64).max

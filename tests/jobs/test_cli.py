@@ -135,7 +135,9 @@ def test_init_prints_the_files_it_writes(rayloom: Here) -> None:
 
 
 def test_zoo_lists_and_shows_models(rayloom: Here) -> None:
-    assert "swin_tiny" in json.loads(rayloom("zoo", "list", "--json")[1])
+    rows = {row["name"]: row for row in json.loads(rayloom("zoo", "list", "--json")[1])}
+    assert rows["swin_tiny"]["system"] == "swin"
+    assert "swin_tiny               swin" in rayloom("zoo", "list")[1]
     shown = json.loads(rayloom("zoo", "show", "swin_tiny", "--json")[1])
     assert shown["name"] == "swin_tiny"
     assert shown["parameters"] == 28_288_354  # Liu et al., 2021, table 7: 28.3 M
