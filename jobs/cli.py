@@ -1,6 +1,7 @@
 """The command line. Every command imports what it needs when it runs, so that help is quick."""
 
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Optional
@@ -57,10 +58,11 @@ def _options(
 @app.command()
 def run(job_file: JobFile, overrides: Overrides = None) -> None:
     """Run a job on local Ray, or on the cluster that RAY_ADDRESS names."""
-    from jobs.config import load_job
-
-    job = load_job(job_file, overrides or ())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler interrupts as Ctrl-C does
     try:
+        from jobs.config import load_job
+
+        job = load_job(job_file, overrides or ())
         match job.kind:
             case "ingest":
                 from jobs import ingest

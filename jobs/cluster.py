@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +28,7 @@ def cluster(workers: int | None = None) -> Iterator[None]:
     A Ray that is already connected is used as it is and left running, so that several jobs can share one.
     """
     os.environ.update(ENVIRONMENT)
+    _heed_sigterm()
     import ray
 
     if ray.is_initialized():
@@ -54,9 +55,11 @@ def cluster(workers: int | None = None) -> Iterator[None]:
         )
     except (ConnectionError, RuntimeError, OSError) as e:
         raise ClusterDown(f"no Ray at {remote or 'this machine'}: {e}") from e
+    except (SystemExit, KeyboardInterrupt) as e:  # the first is what Ray makes of SIGTERM while it starts
+        _stop_children()
+        raise KeyboardInterrupt from e
     _quiet()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray's own would abort without a word
+    _heed_sigterm()
     try:
         yield
     finally:
@@ -65,6 +68,23 @@ def cluster(workers: int | None = None) -> Iterator[None]:
 
 class ClusterDown(RuntimeError):
     """The cluster cannot be reached, or it went away."""
+
+
+def _heed_sigterm() -> None:
+    """Let SIGTERM interrupt as Ctrl-C does: Ray's own handlers would abort without a word."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _stop_children() -> None:
+    """End what a start that was cut off has started: Ray's agents would look for their raylet for long."""
+    import psutil
+
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    psutil.wait_procs(children, timeout=5)
 
 
 def _python_path() -> str:

@@ -135,8 +135,8 @@ def _fit(config: dict[str, Any], job: TrainJob) -> None:
     cores = max(1, int(there.get("CPU", 1)) // job.workers)
     gpus = there.get("GPU", 0) >= job.workers
     if job.workers == 1:
-        task: Any = ray.remote(_train)
-        alone = task.options(num_cpus=cores, num_gpus=int(gpus), max_retries=0)
+        loop: Any = _train  # what Ray makes of it has a type of its own
+        alone = ray.remote(loop).options(num_cpus=cores, num_gpus=int(gpus), max_retries=0)
         ray.get(alone.remote(config, workers=0, cores=cores))
     else:
         _train(config, workers=job.workers, cores=cores, gpus=gpus)

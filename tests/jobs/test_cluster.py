@@ -1,0 +1,70 @@
+"""Ray for the time of a job: what a signal does while it starts, and what stays behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STARTING = """
+import sys, time
+from jobs import ingest
+from jobs.cli import main
+from jobs.cluster import cluster
+def run(job):
+    print("starting", flush=True)
+    with cluster(workers=1):
+        time.sleep(60)
+ingest.run = run
+main()
+"""
+
+
+def wait_for(process: psutil.Process, name: str) -> None:
+    """Until a child of that name has been started."""
+    deadline = time.monotonic() + 60
+    while not any(name in " ".join(child.cmdline()[:1]) for child in process.children(recursive=True)):
+        assert time.monotonic() < deadline, f"{name} was never started"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("moment", ["import", "gcs_server", "raylet"])
+def test_sigterm_while_ray_starts_interrupts_and_leaves_no_process(tmp_path: Path, moment: str) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("kind: ingest\nmodality: image\nsource: {uri: raw}\noutput: out\n")
+    mark = f"RAYLOOM_TEST_{os.getpid()}_{moment}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTING, "run", str(job)],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), mark: "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "starting\n"
+    if moment != "import":
+        wait_for(psutil.Process(process.pid), moment)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert "to go on: rayloom run" in error
+    assert "Traceback" not in error
+    deadline = time.monotonic() + 30
+    while (left := marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+
+
+def marked(name: str) -> list[list[str]]:
+    """Command lines of the processes that have `name` in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if name in process.environ() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.cmdline())
+        except psutil.Error:  # it ended meanwhile, or is not ours
+            continue
+    return found
