@@ -3,7 +3,9 @@
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from models.layout import Offsets
 from models.ops.attention import attend, open_empty_rows
+from models.ops.packed import attend_packed
 
 
 def count_heads(dim: int, head_dim: int) -> int:
@@ -31,8 +33,16 @@ class HeadAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(
-        self, x: Float[Tensor, "b n d"], allowed: Bool[Tensor, "b m n"] | None = None
+        self,
+        x: Float[Tensor, "b n d"],
+        allowed: Bool[Tensor, "b m n"] | None = None,
+        *,
+        ends: Offsets | None = None,
     ) -> Float[Tensor, "b n d"]:
         q, k, v = (split_heads(t, self.heads) for t in self.qkv(x).chunk(3, dim=-1))
+        if ends is not None:
+            return self.out(
+                merge_heads(attend_packed(q, k, v, ends, None if allowed is None else allowed[:, 0]))
+            )
         bias = None if allowed is None else open_empty_rows(allowed)[:, None]  # m is 1 or n
         return self.out(merge_heads(attend(q, k, v, bias)))

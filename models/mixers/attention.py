@@ -1,9 +1,5 @@
 """Global attention: every token sees every other."""
 
-import torch
-from jaxtyping import Bool
-from torch import Tensor
-
 from models.layout import Layout, Tokens
 from models.mixers._heads import HeadAttention
 from models.mixers.base import MIXERS, TokenMixer, Traits
@@ -25,15 +21,5 @@ class GlobalAttention(TokenMixer):
         self.attention = HeadAttention(dim, head_dim=head_dim)
 
     def forward(self, x: Tokens, layout: Layout) -> Tokens:
-        return self.attention(x, allowed(x.shape[1], layout))
-
-
-def allowed(n: int, layout: Layout) -> Bool[Tensor, "b m n"] | None:
-    """Which keys each query may see: real tokens, of the same packed sequence."""
-    keys = None if layout.mask is None else layout.mask[:, None, :]
-    if layout.cu_seqlens is None:
-        return keys
-    place = torch.arange(n, device=layout.cu_seqlens.device)
-    sequence = torch.searchsorted(layout.cu_seqlens[1:], place, right=True)
-    same = (sequence[:, None] == sequence[None, :])[None]
-    return same if keys is None else same & keys
+        keys = None if layout.mask is None else layout.mask[:, None]
+        return self.attention(x, keys, ends=layout.cu_seqlens)
