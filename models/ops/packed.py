@@ -1,5 +1,7 @@
 """Attention over several sequences in one row, none of which sees another."""
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -31,9 +33,8 @@ def facts(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, keys: Tensor | None = N
 
 def by_sequences(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, keys: Tensor | None = None) -> Tensor:
     """One attention a sequence: O(sum of squares) work and memory."""
-    places = ends.tolist()
     parts = []
-    for a, b in zip(places, places[1:], strict=False):
+    for a, b in pairwise(ends.tolist()):
         seen = None if keys is None else open_empty_rows(keys[:, None, None, a:b])
         parts.append(attend(q[:, :, a:b], k[:, :, a:b], v[:, :, a:b], seen))
     return torch.cat(parts, 2)
