@@ -16,7 +16,9 @@ SETTINGS = (
     "stages",
     "decode",
     "classes",
-    "dedup", "dedup_distance", "seed",
+    "dedup",
+    "dedup_distance",
+    "seed",
     "split",
     "shards",
 )  # what decides the bytes, with the inputs

@@ -75,7 +75,7 @@ class Duplicates:
         self._same.add(candidates, bucket_of(_numbers(candidates, "a"), self._same.buckets))
         if self._near is not None:
             # A fingerprint of 0 says there is nothing to compare: no structure, no points.
-            seen = candidates.filter(pc.greater(pc.fill_null(candidates["fingerprint"], 0), 0))
+            seen = candidates.filter(pc.not_equal(candidates["fingerprint"], pa.scalar(0, pa.uint64())))
             self._near.add(seen, bucket_of(mixed(_numbers(seen, "fingerprint")), self._near.buckets))
 
     def find(self) -> None:

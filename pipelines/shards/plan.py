@@ -57,6 +57,7 @@ DROPPED = pa.schema(
 UNITS = pa.schema(
     [("samples", pa.int64()), ("num_bytes", pa.int64()), ("split", pa.string()), ("digest", pa.string())]
 )
+PART_ROWS = 2**16  # of what was dropped, with the first bytes of what was quarantined
 NARROW = [
     "status",
     "name",
@@ -342,8 +343,8 @@ class _Planner:
             codes = np.where((split != NO_SPLIT) & ~self.joined.settled(marks["draw"]), split, codes)
             labels |= {label for label in kept["label"].unique().to_pylist() if label is not None}
             layout.add(_placed(kept, marks, rekey, codes), codes)
-        for bucket in dropped:
-            self.plan.add_part("dropped", bucket.sort_by([("name", "ascending"), ("suffix", "ascending")]))
+        for part in _same_size(map(_by_name, dropped)):
+            self.plan.add_part("dropped", part)
         for code, units in layout.units():
             self.plan.add_unit(units.cast(PLAN), NAMES[code])
         numbers = self.plan.settings.get("classes") == "numbers"
@@ -418,6 +419,23 @@ def _gone(table: pa.Table, fresh: NDArray[np.bool_], *verdicts: Verdict) -> pa.T
     return pa.table(columns, schema=DROPPED).filter(
         pc.not_equal(pa.array(told["status"], pa.string()), KNOWN)
     )
+
+
+def _by_name(dropped: pa.Table) -> pa.Table:
+    """By the hash of the name, so that all buckets together are in one order, however many they are."""
+    dropped = dropped.sort_by([("name", "ascending"), ("suffix", "ascending")])
+    names = np.array([hash64(name) for name in dropped["name"].to_pylist()], np.uint64)
+    return dropped.take(pa.array(np.argsort(names, kind="stable")))
+
+
+def _same_size(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    held = DROPPED.empty_table()
+    for table in tables:
+        held = pa.concat_tables([held, table])
+        while held.num_rows >= PART_ROWS:
+            yield held.slice(0, PART_ROWS)
+            held = held.slice(PART_ROWS)
+    yield held
 
 
 def _placed(

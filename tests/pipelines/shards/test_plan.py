@@ -2,10 +2,13 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.shards.plan import SURVEY, Plan, make_key, make_plan
+from pipelines.shards import decisions, layout, spill
+from pipelines.shards.marks import marked
+from pipelines.shards.plan import SURVEY, Plan, Survey, make_key, make_plan
 
 SETTINGS: dict[str, Any] = {
     "seed": 0, "dedup": "none", "split": {"val": 0.2, "test": 0.1, "by": "scene"},
@@ -131,7 +134,171 @@ def test_classes_are_those_there_are_unless_they_are_numbers_already() -> None:
         row["label"] = label
     assert plan(rows).classes == ["10", "1999"]
     numbers = {**SETTINGS, "classes": "numbers"}
-    assert plan(rows, settings=numbers).classes == [str(i) for i in range(2000)]
+    assert plan(rows, settings=numbers).classes == [str(i) for i in range(8000)]
     with pytest.raises(ValueError, match="classes: numbers wants labels from 0 to 99999, got 'cat'"):
         plan(survey(2, label="cat"), settings=numbers)
     assert plan(survey(2, label="cat"), known=Snapshot([], classes=["dog"])).classes == ["dog", "cat"]
+
+
+def everything() -> list[dict[str, Any]]:
+    """Rows with every fate: kept, filtered, quarantined, same bytes, near, keys that meet, two classes."""
+    rows = survey(240)
+    rng = np.random.default_rng(0)
+    for i, row in enumerate(rows):
+        row["label"] = "rare" if i % 10 == 0 else "common"
+        row["fingerprint"] = int(rng.integers(1, 2**64, dtype=np.uint64))
+        if i % 9 == 8:
+            row["content"] = rows[i - 3]["content"]
+        if i % 11 == 10:
+            row["fingerprint"] = rows[i - 5]["fingerprint"] ^ (1 << i % 64)
+        if i % 13 == 12:
+            row["name"] = rows[i - 1]["name"].replace(".jpg", ".v2.jpg").replace("/", "/ ")
+        if i % 17 == 16:
+            row |= (
+                {"status": "filtered", "reason": "label"}
+                if i % 2
+                else {"status": "quarantined", "reason": "bad"}
+            )
+    return rows
+
+
+WAYS = {
+    "plain": {},
+    "exact": {"dedup": "exact"},
+    "near": {"dedup": "near", "dedup_distance": 4},
+    "cluster": {"split": {"val": 0.2, "test": 0.1, "by": "cluster", "stratify": False}},
+    "stratify": {"split": {"val": 0.2, "test": 0.1, "by": "scene", "stratify": True}},
+    "in order": {"shards": {**SETTINGS["shards"], "shuffle": False}, "dedup": "near"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_order_parts_and_memory_of_the_survey_decide_nothing(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SETTINGS | WAYS[way]
+    rows = everything()
+    golden = plan(rows, settings)
+    assert golden.num_samples + golden.num_dropped == len(rows)
+    shuffled = pa.Table.from_pylist(random.Random(1).sample(rows, len(rows)), schema=SURVEY)
+    whole = marked(shuffled, settings=settings, patterns=("*.jpg",))
+
+    def parts(columns: list[str]) -> Iterator[pa.Table]:
+        yield from (whole.slice(start, 37).select(columns) for start in range(0, len(rows), 37))
+
+    monkeypatch.setattr(spill, "ROWS", 60)
+    monkeypatch.setattr(decisions, "ROWS", 60)
+    monkeypatch.setattr(layout, "HELD_BYTES", 8000)
+    monkeypatch.setattr(spill.Spill.__init__, "__kwdefaults__", {"held_bytes": 8000})
+    small = make_plan(Survey(len(rows), parts), settings=settings)
+    assert small.digest == golden.digest
+    assert small.samples.equals(golden.samples)
+    assert sorted(small.table("clusters").to_pylist(), key=str) == sorted(
+        golden.table("clusters").to_pylist(), key=str
+    )
+
+
+def test_near_duplicates_are_dropped_and_name_one_that_stays() -> None:
+    rows = survey(6)
+    prints = [0b1111 << 20, 0b1110 << 20, 0b1000 << 20, 2**60 - 1, None, 0]
+    for row, fingerprint, size in zip(rows, prints, (10, 30, 20, 40, 50, 60), strict=True):
+        row |= {"fingerprint": fingerprint, "num_bytes": size}
+    rows.append(
+        rows[5] | {"name": "flat.jpg", "content": "other"}
+    )  # 0 says nothing: two of them are not alike
+    made = plan(rows, SETTINGS | {"dedup": "near", "dedup_distance": 2})
+    dropped = {row["name"]: row["detail"] for row in made.dropped.to_pylist()}
+    # The one with most bytes stays, and what is within 2 bits of it goes.
+    assert dropped == {
+        rows[0]["name"]: f"of {rows[1]['name']}, 1 of 64 bits differ",
+        rows[2]["name"]: f"of {rows[1]['name']}, 2 of 64 bits differ",
+    }
+    clusters = made.table("clusters").to_pylist()
+    assert {row["name"]: row["stays"] for row in clusters} == {
+        rows[0]["name"]: False, rows[1]["name"]: True, rows[2]["name"]: False
+    }  # fmt: skip
+    assert len({row["cluster"] for row in clusters}) == 1
+
+
+def test_scenes_with_near_duplicates_share_a_split_when_asked() -> None:
+    rows = everything()
+    settings = SETTINGS | WAYS["cluster"]
+    made = plan(rows, settings)
+    split = dict(zip(made.samples["name"].to_pylist(), made.samples["split"].to_pylist(), strict=True))
+    by_content: dict[str, set[str]] = {}
+    for row in rows:
+        if row["name"] in split:
+            by_content.setdefault(row["content"], set()).add(split[row["name"]])
+    assert all(len(splits) == 1 for splits in by_content.values())
+    leaks = 0
+    plain = plan(rows).samples
+    alone = dict(zip(plain["name"].to_pylist(), plain["split"].to_pylist(), strict=True))
+    for i in range(10, 240, 11):
+        a, b = rows[i]["name"], rows[i - 5]["name"]
+        if a in split and b in split:
+            assert split[a] == split[b]
+            leaks += alone[a] != alone[b]
+    assert leaks > 1, "or by scene would not leak either, and nothing is shown"
+
+
+def test_every_class_gets_its_shares_when_asked() -> None:
+    rows = [
+        row | {"label": "rare" if i % 10 == 0 else "common"} for i, row in enumerate(survey(1000, group=""))
+    ]
+    for i, row in enumerate(rows):
+        row["group"] = f"g{i}"
+    table = plan(rows, SETTINGS | WAYS["stratify"]).samples.to_pandas()
+    counts = table.groupby(["label", "split"]).size()
+    assert [counts["rare", name] for name in ("val", "test", "train")] == [20, 10, 70]
+    assert [counts["common", name] for name in ("val", "test", "train")] == [180, 90, 630]
+
+
+def test_without_shuffle_shards_follow_the_order_of_names() -> None:
+    settings = SETTINGS | {"shards": {**SETTINGS["shards"], "shuffle": False}}
+    table = plan(survey(), settings).samples.to_pandas()
+    for _, part in table.groupby("split"):
+        assert part["key"].is_monotonic_increasing
+
+
+def test_a_snapshot_before_settles_what_is_new() -> None:
+    rows = everything()
+    known, new = rows[:140], rows[80:]
+    settings = SETTINGS | {"dedup": "near", "dedup_distance": 4}
+    first = plan(known, settings)
+    there = [
+        {**{name: row[name] for name in ("key", "content", "label", "caption", "group", "fingerprint")},
+         "source": row["name"], "split": ["test", "train", "val"].index(row["split"])}
+        for row in first.samples.to_pylist()
+    ]  # fmt: skip
+    before = Snapshot(there, first.dropped.select(["name", "content", "reason"]).to_pylist(), first.classes)
+    second = plan(new, settings, known=before)
+    names = set(second.samples["name"].to_pylist()) | set(second.dropped["name"].to_pylist())
+    assert names == {row["name"] for row in rows[140:]}, "what the snapshot has looked at is left alone"
+    assert not set(second.samples["key"].to_pylist()) & set(first.samples["key"].to_pylist())
+    whole = plan(rows, settings)
+    assert second.counts["duplicate"] + first.counts["duplicate"] >= whole.counts["duplicate"]
+    contents = first.samples["content"].to_pylist() + second.samples["content"].to_pylist()
+    assert len(contents) == len(set(contents))
+
+
+def test_a_file_that_changed_under_its_name_is_said_once() -> None:
+    rows = survey(3)
+    there = [
+        {"key": "x", "source": rows[0]["name"], "content": "other bytes", "label": None, "caption": None}
+    ]
+    made = plan(rows, known=Snapshot(there))
+    [dropped] = made.dropped.to_pylist()
+    assert (dropped["name"], dropped["reason"]) == (rows[0]["name"], "changed")
+    said = [{"name": dropped["name"], "content": dropped["content"], "reason": "changed"}]
+    assert plan(rows, known=Snapshot(there, said)).num_dropped == 0
+
+
+def test_new_pieces_of_a_known_scene_stay_in_its_split_when_splits_are_by_class() -> None:
+    rows = survey(30)
+    there = [
+        {"key": f"k{i}", "source": f"old/{i}.jpg", "content": f"old{i}", "group": f"g{i}", "split": 0}
+        for i in range(10)
+    ]
+    table = plan(rows, SETTINGS | WAYS["stratify"], known=Snapshot(there)).samples.to_pandas()
+    assert (table["split"] == "test").all(), "every scene of these rows is in the test split already"
+    assert len(table) == 30
