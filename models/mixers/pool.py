@@ -1,8 +1,10 @@
 """Pooling as a token mixer: the mean of a token's neighbourhood, and nothing that is learned."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
+from torch import Tensor
 
 from models.layout import Layout, Tokens, check_grid
 from models.mixers.base import MIXERS, TokenMixer, Traits
@@ -30,11 +32,16 @@ class PoolMixer(TokenMixer):
     def forward(self, x: Tokens, layout: Layout) -> Tokens:
         grid = layout.need_grid(self.axes, "pool")
         check_grid(grid, x, "pool")
-        pool, options = POOLS[self.axes], {"stride": 1, "padding": self.size // 2}
-        if layout.mask is None:
-            mean = pool(x.mT.unflatten(-1, grid), self.size, **options, count_include_pad=False)
-        else:
-            real = layout.mask[..., None].to(x.dtype)
-            both = (pool(t.mT.unflatten(-1, grid), self.size, **options) for t in (x * real, real))
-            mean = next(both) / next(both).clamp(min=self.size**-self.axes)  # where none is real: zero
-        return mean.flatten(2).mT - x
+        real = None if layout.mask is None else layout.mask[..., None].to(x.dtype)
+        if real is None and self.axes < 3:
+            raster, pad = x.mT.unflatten(-1, grid), self.size // 2
+            mean = POOLS[self.axes](raster, self.size, stride=1, padding=pad, count_include_pad=False)
+            return mean.flatten(2).mT - x
+        real = x.new_ones(1, x.shape[1], 1) if real is None else real
+        total, count = self._mean(x * real, grid), self._mean(real, grid)
+        return total / count.clamp(min=self.size**-self.axes) - x  # where none is real: zero
+
+    def _mean(self, x: Tensor, grid: Sequence[int]) -> Tensor:
+        """Over all places, zeros outside; torch itself pads in three axes only rasters of `size` or more."""
+        raster = F.pad(x.mT.unflatten(-1, grid), (self.size // 2,) * 2 * self.axes)
+        return POOLS[self.axes](raster, self.size, stride=1).flatten(2).mT
