@@ -37,3 +37,8 @@ fi
 # torch comes through pip, which also finds a wheel lying on this machine; uv takes a tenth of the time for the rest.
 .venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt uv torch
 .venv/bin/uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --editable '.[demo,tracking,dev]'
+# Peers that tests compare models with, without what they would draw in: timm needs of torchvision only names. A torch
+# for GPUs brings its own triton; elsewhere this one runs kernels in its interpreter.
+peers="timm"
+.venv/bin/python -c "import triton" 2>/dev/null || peers="$peers triton==3.6.0"
+.venv/bin/uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --no-deps $peers
