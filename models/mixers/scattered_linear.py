@@ -43,6 +43,6 @@ class ScatteredLinearAttention(TokenMixer):
         row, column = (cells_of(layout.coords[..., :2], (self.cells,) * 2) // self.window).unbind(-1)
         sample = torch.arange(x.shape[0], device=x.device)[:, None]
         window = (sample * side + row) * side + column
-        flat = (t.flatten(0, 1) for t in (q, k, v))
-        y = scattered_linear(*flat, window.flatten(), x.shape[0] * side**2)
+        q, k, v = (t.flatten(0, 1) for t in (q, k, v))
+        y = scattered_linear(q, k, v, window.flatten(), x.shape[0] * side**2)
         return self.out(y.flatten(1).unflatten(0, x.shape[:2]))

@@ -18,7 +18,9 @@ class Masked(Objective):
 
     In training the choice is random (`generator`, or torch's own); in eval it is a function of `seed` and of
     the number of tokens alone, the same for every sample, so that a prediction does not depend on its batch.
-    Paper: Xie et al., 2021, arXiv:2111.09886. Departs from it: squared instead of absolute error.
+    With `band_ratio`, whole bands of a cube are hidden, and `mask_ratio` of its places in all bands.
+    Paper: Xie et al., 2021, arXiv:2111.09886; bands and places by themselves: Si et al., 2025,
+    arXiv:2503.12843, sec. 3.4. Departs from it: squared instead of absolute error.
     """
 
     head = "reconstruction"
@@ -29,12 +31,15 @@ class Masked(Objective):
         inputs: Mapping[str, str],
         *,
         mask_ratio: float = 0.6,
+        band_ratio: float | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(model, inputs)
         if not 0 < mask_ratio < 1:
             raise ValueError(f"mask_ratio must be between 0 and 1, got {mask_ratio}")
-        self.mask_ratio, self.seed = mask_ratio, seed
+        if band_ratio is not None and not 0 <= band_ratio < 1:
+            raise ValueError(f"band_ratio must be at least 0 and below 1, got {band_ratio}")
+        self.mask_ratio, self.band_ratio, self.seed = mask_ratio, band_ratio, seed
         self.generator: torch.Generator | None = None  # CPU
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -73,13 +78,24 @@ class Masked(Objective):
 
     def choose(self, tokens: Tensor, layout: Layout) -> tuple[Mask, Mask]:
         """Which real tokens to hide, and which to leave; both (b, n)."""
-        b, n = tokens.shape[:2]
+        real = layout.mask
+        if real is None:
+            real = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        if self.band_ratio is None:
+            hidden = real & self._some(real, self.mask_ratio)
+        else:
+            raster = real.unflatten(1, (layout.need_grid(3, "band_ratio")[0], -1))  # (b, c, h w)
+            places = self._some(raster.any(1), self.mask_ratio)
+            bands = self._some(raster.any(2), self.band_ratio, least=0)
+            hidden = real & (places[:, None] | bands[..., None]).flatten(1)
+        return hidden, real & ~hidden
+
+    def _some(self, real: Mask, ratio: float, *, least: int = 1) -> Mask:
+        """A share of the real ones, drawn."""
+        b, n = real.shape
         if self.training:
             noise = torch.rand(b, n, generator=self.generator)
         else:
             noise = torch.rand(1, n, generator=torch.Generator().manual_seed(self.seed)).expand(b, -1)
-        noise = noise.to(tokens.device)
-        real = torch.ones_like(noise, dtype=torch.bool) if layout.mask is None else layout.mask
-        rank = noise.masked_fill(~real, 2.0).argsort(1).argsort(1)  # padding last
-        hidden = real & (rank < (real.sum(1, keepdim=True) * self.mask_ratio).round().clamp(min=1))
-        return hidden, real & ~hidden
+        rank = noise.to(real.device).masked_fill(~real, 2.0).argsort(1).argsort(1)  # padding last
+        return rank < (real.sum(1, keepdim=True) * ratio).round().clamp(min=least)

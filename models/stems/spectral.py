@@ -15,14 +15,17 @@ from models.stems.base import STEMS, Side, Stem
 class SpectralStem(Stem):
     """(b, c, h, w) with wavelengths (b, c) nm -> (b, n, d) on a grid (ceil(c / bands), h', w'), any c.
 
-    The last band is repeated to fill the last group; a group's wavelength is the mean of its bands.
+    The last band is repeated to fill the last group; a group's wavelength is the mean of its bands. `hidden`
+    puts a layer of that width and a ReLU into the map.
     Paper: Bao et al., 2023, arXiv:2309.16108 (one map for all channels), with groups of bands as in Hong et
     al., 2021, arXiv:2107.02988, sec. III-B.
     """
 
     axes, shape = 3, "b c h w"
 
-    def __init__(self, in_chans: int, dim: int, *, bands: int = 4, patch: int = 4) -> None:
+    def __init__(
+        self, in_chans: int, dim: int, *, bands: int = 4, patch: int = 4, hidden: int | None = None
+    ) -> None:
         super().__init__()
         if in_chans != 1:
             raise ValueError(
@@ -30,7 +33,9 @@ class SpectralStem(Stem):
             )
         self.bands, self.patch = bands, patch
         self.cells, self.values = patch**2, bands * patch**2
-        self.project = nn.Linear(self.values, dim)
+        self.project: nn.Module = nn.Linear(self.values, dim)
+        if hidden is not None:
+            self.project = nn.Sequential(nn.Linear(self.values, hidden), nn.ReLU(), nn.Linear(hidden, dim))
 
     def forward(self, x: Tensor, side: Side) -> tuple[Tokens, Layout]:
         side.only("spectral", "wavelengths", "mask")
