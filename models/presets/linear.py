@@ -1,6 +1,6 @@
 """Linear maps from the raw numbers of a sample or a place to the answer: what a network must beat.
 
-Of no paper. With a segmentation head, whose decoder has a GELU, they are a perceptron of each place by itself.
+Of no paper. With a segmentation head, whose decoder has a GELU, they are a perceptron of each place.
 """
 
 PRESETS = {
@@ -21,7 +21,7 @@ PRESETS = {
     },
     "linear_video_nano": {
         "base": "linear_image_nano",
-        "doc": "All pixels of `stem.frames` frames, one linear map; its answers for several such runs are averaged.",
+        "doc": "All pixels of `stem.frames` frames, one linear map; the mean of such runs of frames.",
         "modality": "video",
         "stem": "tubelet",
         "stem.frames": 1,
