@@ -83,7 +83,6 @@ class Framed(Backbone):
             return None
         assert layout.grid is not None
         real = layout.mask.unflatten(1, (layout.grid[0], -1))
-        real = torch.cat(
-            [real.any(1, keepdim=True), real], 1
-        )  # a class token is there if one of its tokens is
+        # a class token is there if one of its tokens is
+        real = torch.cat([real.any(1, keepdim=True), real], 1)
         return torch.cat([real.any(2, keepdim=True), real], 2).flatten(1)
