@@ -1,30 +1,18 @@
 """What models there are: published systems, their presets and parts, read from the code itself."""
 
-import importlib
 import inspect
 import re
 from dataclasses import fields
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from models.backbones.base import Mixers
 from models.build import create_model, each_mixer
 from models.mixers.base import MIXERS, Traits
-from models.presets.base import families, file_of, presets, resolve
+from models.presets.base import file_of, module_of, presets, resolve, systems
 from models.registry import options_of, suggest
 
 Row = dict[str, Any]
-
-
-def systems() -> list[str]:
-    """Short names of the published systems: preset files that say which PART they bring."""
-    return [family for family in families() if hasattr(module_of(family), "PART")]
-
-
-def module_of(family: str) -> ModuleType:
-    """The preset file of a system."""
-    return importlib.import_module(f"models.presets.{family}")
 
 
 def models() -> list[Row]:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from torch import nn
 
 from models.layout import Layout, Tokens
-from models.registry import Registry
+from models.registry import Registry, suggest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +46,21 @@ MIXERS: Registry[TokenMixer] = Registry("models.mixers")
 
 
 def list_mixers() -> list[str]:
-    """Names that `create_mixer` knows."""
-    return MIXERS.names()
+    """Names that `create_mixer` knows: those of mixers, and of published systems that have one."""
+    from models.presets.base import mixer_of, systems
+
+    return sorted({*MIXERS.names(), *(system for system in systems() if mixer_of(system))})
 
 
 def create_mixer(name: str, dim: int, **options: Any) -> TokenMixer:
-    """Mixer `name` for tokens of `dim` channels; an unknown name or option is a LookupError."""
+    """Mixer `name` for tokens of `dim` channels, or that of a published system, with its own defaults.
+
+    An unknown name or option is a LookupError.
+    """
+    from models.presets.base import mixer_of, systems
+
+    if name not in MIXERS.names() and name in systems() and (own := mixer_of(name)):
+        name = own
+    elif name not in MIXERS.names():
+        raise LookupError(f"no mixer {name!r}; did you mean one of {suggest(name, list_mixers())}?")
     return MIXERS.create(name, dim, **options)

@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import models.presets
@@ -26,11 +27,32 @@ def families() -> list[str]:
 
 
 @cache
+def systems() -> tuple[str, ...]:
+    """Published systems: preset files that say which PART of a network they bring."""
+    return tuple(name for name in families() if hasattr(module_of(name), "PART"))
+
+
+def module_of(family: str) -> ModuleType:
+    """A preset file."""
+    return importlib.import_module(f"models.presets.{family}")
+
+
+def mixer_of(system: str) -> str | None:
+    """The token mixer that a system brought: MIXER of its file, else the first of its first preset."""
+    module = module_of(system)
+    if hasattr(module, "MIXER"):
+        return str(module.MIXER)
+    first = resolve(next(iter(module.PRESETS)))["mixers"]
+    flat = [m for item in first for m in ([item] if isinstance(item, Mapping) else item)]
+    return next((m["name"] for m in flat if m["name"] is not None), None)
+
+
+@cache
 def presets() -> dict[str, Preset]:
     """Every preset as written, from all files of this folder."""
     found: dict[str, Preset] = {}
     for family in families():
-        table: Mapping[str, Preset] = importlib.import_module(f"models.presets.{family}").PRESETS
+        table: Mapping[str, Preset] = module_of(family).PRESETS
         if twice := found.keys() & table.keys():
             raise ValueError(f"models/presets/{family}.py names presets of other files: {sorted(twice)}")
         found.update(table)
@@ -40,13 +62,18 @@ def presets() -> dict[str, Preset]:
 def file_of(name: str) -> str:
     """The module that holds a preset."""
     for family in families():
-        if name in importlib.import_module(module := f"models.presets.{family}").PRESETS:
-            return module
+        if name in (module := module_of(family)).PRESETS:
+            return module.__name__
     raise LookupError(f"no model {name!r}; did you mean one of {suggest(name, presets())}?")
 
 
 def resolve(name: str) -> dict[str, Any]:
-    """The preset with everything it inherits; a section that names another part inherits no options."""
+    """The preset with everything it inherits; a section that names another part inherits no options.
+
+    The short name of a system stands for its first preset.
+    """
+    if name not in presets() and name in systems():
+        name = next(iter(module_of(name).PRESETS))
     if name not in presets():
         raise LookupError(f"no model {name!r}; did you mean one of {suggest(name, presets())}?")
     own = dict(presets()[name])

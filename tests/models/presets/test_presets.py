@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from models import create_model, list_models
-from models.presets.base import presets, resolve
+from models.mixers import create_mixer, list_mixers
+from models.presets.base import mixer_of, presets, resolve, systems
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -50,3 +51,16 @@ def test_another_part_inherits_no_options(monkeypatch: pytest.MonkeyPatch) -> No
 def test_unknown_model_suggests_the_near_one() -> None:
     with pytest.raises(LookupError, match=r"no model 'swin_tny'; did you mean one of \['swin_tiny'"):
         create_model("swin_tny")
+
+
+def test_a_system_is_reached_by_its_short_name() -> None:
+    with torch.device("meta"):
+        assert create_model("swin", num_classes=7).head.out.out_features == 7
+        assert type(create_mixer("swin", dim=64)).__name__ == "WindowAttention"
+    assert {"swin", "window"} <= set(list_mixers())
+    for system in systems():
+        if mixer_of(system):
+            with torch.device("meta"):
+                create_mixer(system, dim=64)
+    with pytest.raises(LookupError, match=r"no mixer 'swim'.*'swin'"):
+        create_mixer("swim", dim=64)
