@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from math import prod
 from typing import Any
 
@@ -55,14 +55,15 @@ class Assembly:
         self.count, self._pool = count, pool or Pool()
         self._arrays: dict[str, NDArray[Any]] = {}
         self._texts: dict[str, list[str]] = {}
-        self._filled = [False] * count
+        self._filled: list[Set[str]] = [frozenset()] * count  # the fields that each sample has given
         self._lock = threading.Lock()
 
     def slot(self, name: str, at: int, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
         """Where sample `at` writes its field. ValueError names the shapes that do not fit together."""
-        with self._lock:
-            if (whole := self._arrays.get(name)) is None:
-                whole = self._arrays[name] = self._pool.take((self.count, *shape), np.dtype(dtype))
+        if (whole := self._arrays.get(name)) is None:
+            with self._lock:
+                if (whole := self._arrays.get(name)) is None:
+                    whole = self._arrays[name] = self._pool.take((self.count, *shape), np.dtype(dtype))
         if whole.shape[1:] != tuple(shape) or whole.dtype != dtype:
             raise ValueError(
                 f"{name}: samples of one batch have shapes {sorted({whole.shape[1:], tuple(shape)})} and "
@@ -73,30 +74,32 @@ class Assembly:
 
     def put(self, at: int, sample: Sample) -> None:
         """Copy the fields that do not lie in their slots already."""
-        if missing := {*self._arrays, *self._texts} - {*sample} if any(self._filled) else set():
-            raise ValueError(
-                f"sample {sample.get('key')} lacks {sorted(missing)}, which others of its batch have"
-            )
         for name, value in sample.items():
             if name in TEXTS:
-                with self._lock:
-                    texts = self._texts.setdefault(name, [""] * self.count)
-                texts[at] = value
+                self._text(name)[at] = value
                 continue
-            array = np.asarray(value)
-            slot = self.slot(name, at, array.shape, array.dtype)
-            if not np.may_share_memory(slot, array):
-                slot[...] = array
-        self._filled[at] = True
+            slot = self.slot(name, at, value.shape, value.dtype)
+            if not np.may_share_memory(slot, value):
+                slot[...] = value
+        self._filled[at] = sample.keys()
+
+    def _text(self, name: str) -> list[str]:
+        if name not in self._texts:
+            with self._lock:
+                self._texts.setdefault(name, [""] * self.count)
+        return self._texts[name]
 
     def finish(self) -> Batch:
-        """Tensors of the filled slots, in their order."""
-        if all(self._filled):
-            tensors: Batch = {name: torch.from_numpy(whole) for name, whole in self._arrays.items()}
-            return tensors | dict(self._texts)
-        kept = np.flatnonzero(self._filled)
-        some: Batch = {name: torch.from_numpy(whole[kept]) for name, whole in self._arrays.items()}
-        return some | {name: [texts[i] for i in kept] for name, texts in self._texts.items()}
+        """Tensors of the filled slots, in their order. Fields that only some samples have are left out."""
+        kept = [at for at, fields in enumerate(self._filled) if fields]
+        given = [set(self._filled[at]) for at in kept]
+        common = set.intersection(*given) if given else set()
+        arrays = {name: whole for name, whole in self._arrays.items() if name in common}
+        texts = {name: texts for name, texts in self._texts.items() if name in common}
+        if len(kept) < self.count:
+            arrays = {name: whole[kept] for name, whole in arrays.items()}
+            texts = {name: [values[at] for at in kept] for name, values in texts.items()}
+        return {**{name: torch.from_numpy(whole) for name, whole in arrays.items()}, **texts}
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -53,6 +53,18 @@ class Page:
         columns = (c[here].tolist() for c in (self.offsets, self.sizes, self.sums))
         return list(zip(names, *columns, strict=True))
 
+    def all_members(
+        self, rows: NDArray[np.int64]
+    ) -> tuple[list[int], list[str], list[int], list[int], list[int]]:
+        """Counts of members a row, then extensions, offsets, sizes and sums of all of them."""
+        counts = self.first[rows + 1] - self.first[rows]
+        ends = np.cumsum(counts)
+        here = np.arange(ends[-1]) + np.repeat(self.first[rows] - ends + counts, counts)
+        names = np.array(self.extensions, object)[self.kinds[here]]
+        columns = (column[here].tolist() for column in (self.offsets, self.sizes, self.sums))
+        offsets, sizes, sums = columns
+        return counts.tolist(), names.tolist(), offsets, sizes, sums
+
     def number(self, row: int, path: str) -> float:
         """See `lookup`."""
         meta = loads(self.facts["meta"][row].as_py())

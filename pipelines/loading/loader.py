@@ -4,6 +4,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +14,19 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from modalities.base import BadSample
 from pipelines.loading.augment import Step
-from pipelines.loading.buffers import Assembly, Batch, Pool
+from pipelines.loading.buffers import TEXTS, Assembly, Batch, Pool
 from pipelines.loading.cache import CACHE, CACHE_BYTES
 from pipelines.loading.order import OPEN_SHARDS
-from pipelines.loading.permutation import Numbers
-from pipelines.loading.reading import PREFETCH_BYTES
+from pipelines.loading.plan import Place, Plan
+from pipelines.loading.processes import in_processes
+from pipelines.loading.reading import PREFETCH_BYTES, Contents
 from pipelines.loading.schedule import Schedule
 from pipelines.loading.source import Part, Source
+from pipelines.loading.tail import Tail
 from pipelines.shards.dataset import Corrupt, Dataset
 
 AHEAD = 2  # batches under way, besides those that every thread works on
 DECODED_BYTES = 2**30  # of batches under way
-PLANNED = 1024  # samples of this rank located at a time: numpy is slow on few
-
-Place = tuple[int, int, int, int]  # part, epoch of that part, shard, number in it
 
 
 class Loader(IterableDataset[Batch]):
@@ -49,6 +50,9 @@ class Loader(IterableDataset[Batch]):
         mix: of a mixture: "batches" takes each global batch from one part, "samples" each sample.
         pin_memory: batches in page-locked memory, for copies to a GPU.
         cache: folder for shards of an object store, at most `cache_bytes`; None reads each sample by range.
+        processes: the workers are processes instead of threads, for decoders that hold the GIL.
+        tail: each epoch takes the newest snapshot there is when its first rank begins it; which one, is
+            written in this folder, where the other ranks and resumed runs read it.
     """
 
     def __init__(
@@ -75,7 +79,12 @@ class Loader(IterableDataset[Batch]):
         cache: str | Path | None = CACHE,
         cache_bytes: int = CACHE_BYTES,
         prefetch_bytes: int = PREFETCH_BYTES,
+        processes: bool = False,
+        tail: str | None = None,
     ) -> None:
+        self._arguments = {
+            name: value for name, value in locals().items() if name not in ("self", "__class__")
+        }
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be in [0, world_size), got rank={rank}, world_size={world_size}")
         if batch_size < 1:
@@ -84,142 +93,187 @@ class Loader(IterableDataset[Batch]):
             raise ValueError(f"mix must be 'batches' or 'samples', got {mix!r}")
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.num_workers, self.drop_last, self.skip_bad = num_workers, drop_last, skip_bad
+        self.processes, self.pin_memory = processes, pin_memory
+        self.mixed = not isinstance(dataset, str | Dataset)
         if isinstance(dataset, str | Dataset):
-            chosen: dict[str, Any] = {
-                "split": split,
-                "labelled": labelled,
-                "augment": augment,
-                "prepare": prepare,
-            }
-            parts = [Part(dataset=dataset, options=dict(options or {}), targets=tuple(targets), **chosen)]
+            parts = [
+                Part(
+                    dataset=dataset, split=split, labelled=labelled, augment=augment, prepare=prepare,
+                    options=dict(options or {}), targets=tuple(targets),
+                )
+            ]  # fmt: skip
         else:
             parts = list(dataset)
-        folder = None if cache is None else Path(cache).expanduser()
-        self.sources = [
-            Source(part, seed=seed, shuffle=shuffle, open_shards=open_shards, cache=folder,
-                   cache_bytes=cache_bytes, prefetch_bytes=prefetch_bytes)
-            for part in parts
-        ]  # fmt: skip
-        self.mixed = not isinstance(dataset, str | Dataset)
-        names = "/".join(f"{s.dataset.manifest.digest}:{s.part.split}" for s in self.sources)
-        self._schedule = Schedule([p.weight for p in parts], name=f"{names}/{seed}") if self.mixed else None
-        self._turn = batch_size * world_size if self.mixed and mix == "batches" else 1
+        if tail and self.mixed:
+            raise ValueError("tail: a mixture cannot follow growing datasets; give one dataset, or no tail")
+        self._tail = Tail(tail) if tail else None
+        self._reading: dict[str, Any] = {
+            "seed": seed, "shuffle": shuffle, "open_shards": open_shards, "cache_bytes": cache_bytes,
+            "cache": None if cache is None else Path(cache).expanduser(), "prefetch_bytes": prefetch_bytes,
+        }  # fmt: skip
         self.epoch, self._position = 0, 0
+        self._mix = mix
+        self._plan = self._planned(parts)
         self._pool = Pool(pinned=pin_memory)
         self.skipped: Counter[str] = Counter()
         self.waited_s = 0.0  # what whoever iterates has spent waiting for batches
         self._last: Batch | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A loader in another process begins where this one is; what it holds open stays here."""
+        return _elsewhere, (self._arguments, self.epoch, self._position)
+
+    def _planned(self, parts: Sequence[Part]) -> Plan:
+        sources = [Source(part, **self._reading) for part in parts]
+        names = "/".join(f"{s.dataset.manifest.digest}:{s.part.split}" for s in sources)
+        weights = [part.weight for part in parts]
+        schedule = Schedule(weights, name=f"{names}/{self.seed}") if self.mixed else None
+        turn = self.batch_size * self.world_size if self.mixed and self._mix == "batches" else 1
+        return Plan(sources, schedule, turn, self.batch_size, self.rank, self.world_size)
+
     @property
     def dataset(self) -> Dataset:
         """The snapshot read, of the first part in a mixture."""
-        return self.sources[0].dataset
+        return self._plan.sources[0].dataset
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """The datasets read: one, or the parts of a mixture."""
+        return self._plan.sources
 
     @property
     def num_samples(self) -> int:
         """Samples of one epoch, of all ranks together; of a mixture, as many as its parts have."""
-        total = sum(source.num_samples for source in self.sources)
-        return -(-total // self._turn) * self._turn
+        return self._plan.num_samples
+
+    @property
+    def shuffle_quality(self) -> float:
+        """See `EpochOrder.quality`; of a mixture, that of its worst part."""
+        return min(source.order(0).quality for source in self.sources)
 
     def __len__(self) -> int:
         """Batches of one epoch; the same for every rank."""
-        whole, rest = divmod(self.num_samples, self._step)
+        whole, rest = divmod(self.num_samples, self._plan.step)
         return whole + (rest > 0 and not self.drop_last)
-
-    @property
-    def _step(self) -> int:
-        """Samples of one global batch."""
-        return self.batch_size * self.world_size
 
     def state_dict(self) -> dict[str, Any]:
         """Where the next batch starts: an epoch, and a number of samples into it, of all ranks together."""
-        state = {"epoch": self.epoch, "position": self._position, "seed": self.seed}
+        epoch, position = self.epoch, self._position
+        if position >= self._end:
+            epoch, position = epoch + 1, 0
         digests = [source.dataset.manifest.digest[:16] for source in self.sources[:16]]
-        return state | {"manifests": digests, "turn": self._turn}
+        state = {"epoch": epoch, "position": position, "seed": self.seed, "turn": self._plan.turn}
+        return state if self._tail else state | {"manifests": digests}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a loader of any world size was."""
         if state["seed"] != self.seed:
             raise ValueError(f"the state is of seed {state['seed']}, this loader has seed {self.seed}")
         mine = self.state_dict()
-        for name, what in (("manifests", "snapshots"), ("turn", "samples in a global batch of one part")):
-            if state.get(name, mine[name]) != mine[name]:
-                raise ValueError(f"the state is of {what} {state[name]}, this loader has {mine[name]}")
+        for name, what in (("manifests", "snapshots"), ("turn", "global batches from one part of")):
+            if state.get(name) != mine.get(name):
+                raise ValueError(
+                    f"the state is of {what} {state.get(name)}, this loader has {mine.get(name)}"
+                )
+        self.epoch = state["epoch"]
+        if state["position"]:
+            self._bind()
         if not 0 <= state["position"] < self.num_samples:
             raise ValueError(f"position {state['position']} is not in an epoch of {self.num_samples} samples")
-        self.epoch, self._position = state["epoch"], state["position"]
+        self._position = state["position"]
+
+    @property
+    def _end(self) -> int:
+        """Samples of this epoch that come in batches."""
+        return self.num_samples - (self.num_samples % self._plan.step if self.drop_last else 0)
+
+    def _bind(self) -> None:
+        """Take the snapshot of this epoch, where a growing dataset is followed."""
+        if self._tail and (now := self._tail.snapshot(self.dataset, self.epoch)) is not self.dataset:
+            self._plan = self._planned([replace(self.sources[0].part, dataset=now)])
 
     def __iter__(self) -> Iterator[Batch]:
         """The rest of this epoch: as many batches for every rank; in the last one it may have no rows."""
-        end = self.num_samples - (self.num_samples % self._step if self.drop_last else 0)
-        first = self.epoch * self.num_samples
-        for batch in self._timed(self._run(first + self._position, first + end)):
-            self._position = min(self._position + self._step, end)
+        if not self._position:
+            self._bind()
+        first, end = self.epoch * self.num_samples, self._end
+        for batch in self._timed(self.run(first + self._position, first + end)):
+            self._position = min(self._position + self._plan.step, end)
             yield batch
         self.epoch, self._position = self.epoch + 1, 0
 
     def stream(self) -> Iterator[Batch]:
-        """Full batches without end: each epoch follows the one before, in the same batch where they meet."""
-        for batch in self._timed(self._run(self.epoch * self.num_samples + self._position, None)):
-            epoch, self._position = divmod(self._position + self._step, self.num_samples)
-            self.epoch += epoch
+        """Full batches without end: each epoch follows the one before, in the same batch where they meet.
+
+        With `tail` an epoch ends with its last samples, in a batch that may be smaller.
+        """
+        while self._tail:
+            yield from self
+        for batch in self._timed(self.run(self.epoch * self.num_samples + self._position, None)):
+            epochs, self._position = divmod(self._position + self._plan.step, self.num_samples)
+            self.epoch += epochs
             yield batch
+
+    def raw(self) -> Iterator[dict[str, list[Any]]]:
+        """The rest of this epoch without decoding: `key`, and `files`, for each sample extension -> bytes.
+
+        The bytes are verified views of mapped shards: nothing is copied.
+        """
+        first = self.epoch * self.num_samples
+        for positions in self._plan.chunks(first + self._position, first + self.num_samples):
+            found: list[Any] = [None] * len(positions)
+            for source, epoch, mine, places in self._plan.parts(positions):
+                samples = source.raw(*source.order(epoch).locate(places))
+                for at, sample in zip(mine.tolist(), samples, strict=True):
+                    found[at] = sample
+            for i in range(0, max(1, len(found)), self.batch_size):
+                part = [sample for sample in found[i : i + self.batch_size] if self._sound(sample[1])]
+                self._position = min(self._position + self._plan.step, self.num_samples)
+                yield {"key": [key for key, _ in part], "files": [files for _, files in part]}
+        self.epoch, self._position = self.epoch + 1, 0
+
+    def _sound(self, files: Contents | Corrupt) -> bool:
+        if not isinstance(files, Corrupt):
+            return True
+        if not self.skip_bad:
+            raise files
+        self.skipped["damaged"] += 1
+        return False
 
     def batch(self, epoch: int, number: int) -> Batch:
         """One batch of this rank by its number in an epoch, whatever was read before."""
         if not 0 <= number < len(self):
             raise IndexError(f"an epoch has {len(self)} batches, got number {number}")
-        first = epoch * self.num_samples
-        start = first + number * self._step
-        ((places, _),) = self._plan(start, min(start + self._step, first + self.num_samples))
-        return self._finish(self._fill(Assembly(len(places), self._pool), places, range(len(places))))
+        start = number * self._plan.step
+        first, end = epoch * self.num_samples, min(start + self._plan.step, self.num_samples)
+        (places,) = self._plan.batches(first + start, first + end)
+        return self._made(places)
 
-    def _locate(self, positions: Numbers) -> list[Place]:
-        """Where the samples at these positions of the endless sequence are."""
-        if self._schedule is None:
-            whose, counted = np.zeros_like(positions), positions
-        else:
-            turn, within = np.divmod(positions, self._turn)
-            whose, before = self._schedule.locate(turn)
-            counted = before * self._turn + within
-        found: list[Place] = [(0, 0, 0, 0)] * len(positions)
-        for part in np.unique(whose).tolist():
-            source = self.sources[part]
-            mine = np.flatnonzero(whose == part)
-            epochs, places = np.divmod(counted[mine], source.num_samples)
-            for epoch in np.unique(epochs).tolist():
-                here = epochs == epoch
-                shards, numbers = source.order(epoch).locate(places[here])
-                source.prefetch(epoch, int(places[here][0]))
-                rows = zip(mine[here].tolist(), shards.tolist(), numbers.tolist(), strict=True)
-                for at, shard, number in rows:
-                    found[at] = part, epoch, shard, number
-        return found
-
-    def _plan(self, start: int, end: int | None) -> Iterator[tuple[list[Place], int]]:
-        """This rank's places of each global batch of the endless sequence, and where that begins."""
-        span = -(-PLANNED // self.batch_size) * self._step
-        while end is None or start < end:
-            stop = start + span if end is None else min(start + span, end)
-            places = self._locate(np.arange(start + self.rank, stop, self.world_size))
-            for i in range(-(-(stop - start) // self._step)):
-                yield places[i * self.batch_size : (i + 1) * self.batch_size], start + i * self._step
-            start = stop
-
-    def _run(self, start: int, end: int | None) -> Iterator[Batch]:
-        """Finished batches in order, read ahead by threads."""
-        plan = self._plan(start, end)
+    def run(self, start: int, end: int | None) -> Iterator[Batch]:
+        """Finished batches of the endless sequence, from one position to another, read ahead by workers."""
+        if self.processes and self.num_workers:
+            make = partial(Loader, **{**self._arguments, "num_workers": 0, "processes": False})
+            options: dict[str, Any] = {
+                "workers": self.num_workers,
+                "pin_memory": self.pin_memory,
+                "ahead": AHEAD,
+            }
+            for batch, skipped in in_processes(make, start, end, **options):
+                self.skipped.update(skipped)
+                yield batch
+            return
+        plan = self._plan.batches(start, end)
         if info := get_worker_info():  # a process of torch's DataLoader takes every so-manieth batch
-            plan = (p for i, p in enumerate(plan) if i % info.num_workers == info.id)
+            plan = (places for i, places in enumerate(plan) if i % info.num_workers == info.id)
         if self.num_workers == 0:
-            for places, _ in plan:
-                yield self._finish(self._fill(Assembly(len(places), self._pool), places, range(len(places))))
+            for places in plan:
+                yield self._made(places)
             return
         with ThreadPoolExecutor(self.num_workers, thread_name_prefix="loader") as threads:
             ahead: deque[list[Future[Any]]] = deque()
             depth = AHEAD + 1
             try:
-                for places, _ in plan:
+                for places in plan:
                     assembly = Assembly(len(places), self._pool)
                     shares = [
                         range(i, len(places), self.num_workers)
@@ -256,8 +310,7 @@ class Loader(IterableDataset[Batch]):
         """Make the samples `share` of a batch; the reasons of those that were skipped."""
         errors = []
         for at in share:
-            part, epoch, shard, number = places[at]
-            source = self.sources[part]
+            source, epoch, shard, number = places[at]
             try:
                 sample = source.make(epoch, shard, number, assembly=assembly, at=at)
             except (Corrupt, BadSample) as bad:
@@ -274,19 +327,28 @@ class Loader(IterableDataset[Batch]):
         batch = assembly.finish()
         if not batch.get("key"):
             return {name: value[:0] for name, value in self._example().items()}
-        self._last = {name: value[:1] for name, value in batch.items()}
+        if self._last is None:
+            self._last = {n: v[:0] if n in TEXTS else v[:0].clone() for n, v in batch.items()}
         return batch
+
+    def _made(self, places: list[Place]) -> Batch:
+        return self._finish(self._fill(Assembly(len(places), self._pool), places, range(len(places))))
 
     def _example(self) -> Batch:
         """A batch of this loader, for the fields of one without rows."""
-        if self._last is None:
-            for at in range(self.num_samples):
-                places = self._locate(np.array([at]))
-                batch = self._fill(Assembly(1, self._pool), places, range(1))[0].finish()
-                if batch.get("key"):
-                    self._last = batch
-                    break
+        for at in range(self.num_samples if self._last is None else 0):
+            places = self._plan.locate(np.array([at]))
+            batch = self._fill(Assembly(1, self._pool), places, range(1))[0].finish()
+            if batch.get("key"):
+                self._last = batch
+                break
         return self._last or {}
+
+
+def _elsewhere(arguments: Mapping[str, Any], epoch: int, position: int) -> Loader:
+    loader = Loader(**arguments)
+    loader.epoch, loader._position = epoch, position
+    return loader
 
 
 def nbytes(batch: Batch) -> int:

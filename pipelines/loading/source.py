@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 import modalities
-from modalities.base import BadSample
+from modalities.base import Arrays, BadSample
 from pipelines.loading.augment import Chain, Step
 from pipelines.loading.buffers import Assembly, Sample
 from pipelines.loading.cache import ShardCache
 from pipelines.loading.catalog import UNLABELLED, Catalog, Page, labelled_counts, lookup
 from pipelines.loading.order import EpochOrder, sample_rng
+from pipelines.loading.permutation import Numbers
 from pipelines.loading.reading import Contents, Reader
-from pipelines.shards.dataset import Dataset
+from pipelines.shards.dataset import Corrupt, Dataset
 from pipelines.shards.index import Row
 from pipelines.shards.manifest import Shard
 
@@ -51,7 +52,8 @@ class Source:
         self.part, self.seed, self.shuffle, self.open_shards = part, seed, shuffle, open_shards
         self.name = part.name or self.dataset.storage.url
         self.modality = modalities.get(manifest.modality)
-        self.chain = None if isinstance(part.augment, bool) else Chain(manifest.modality, part.augment)
+        steps = () if isinstance(part.augment, bool) else part.augment
+        self.chain = Chain(manifest.modality, steps)
         self.shards: list[Shard] = [s for s in manifest.shards if part.split is None or s.split == part.split]
         self.sizes = np.array([shard.samples for shard in self.shards], np.int64)
         if part.labelled and self.shards:
@@ -101,6 +103,20 @@ class Source:
         row = int(page.rows(np.array([number]))[0]) if page.chosen is not None else number
         return page, row, self.reader.files(page, row)
 
+    def raw(self, shards: Numbers, numbers: Numbers) -> list[tuple[str, Contents | Corrupt]]:
+        """Keys and verified files of many samples, in their order; an error in place of a damaged one."""
+        found: list[Any] = [None] * len(shards)
+        for shard in np.unique(shards).tolist():
+            here = np.flatnonzero(shards == shard)
+            here = here[np.argsort(numbers[here])]  # forward through the shard: memory and disks like it
+            page = self.pages[shard]
+            rows = page.rows(numbers[here])
+            keys = page.keys.take(rows).to_pylist()
+            files = self.reader.all_files(page, rows)
+            for at, key, content in zip(here.tolist(), keys, files, strict=True):
+                found[at] = key, content
+        return found
+
     def make(
         self, epoch: int, shard: int, number: int, *, assembly: Assembly | None = None, at: int = 0
     ) -> Sample:
@@ -121,13 +137,19 @@ class Source:
         self, contents: Contents, rng: np.random.Generator | None, assembly: Assembly | None, at: int
     ) -> dict[str, Any]:
         part = self.part
-        if self.chain is None:
-            if not part.prepare:
-                return dict(Chain(self.modality.name, ()).arrays(contents, None, assembly, at))
-            arrays = self.modality.look({name: bytes(content) for name, content in contents.items()})
-            return dict(self.modality.prepare(arrays, rng=rng, **part.options))
-        changed = self.chain.arrays(contents, rng, assembly if not part.prepare else None, at)
-        return dict(self.modality.prepare(changed, rng=None, **part.options) if part.prepare else changed)
+        if not isinstance(part.augment, bool):
+            rng_of_prepare, rng_of_steps = None, rng
+        else:
+            rng_of_prepare, rng_of_steps = rng, None
+        if not part.prepare:
+            return numeric(self.chain.arrays(contents, rng_of_steps, assembly, at))
+        arrays = self.chain.arrays(contents, rng_of_steps)
+        return dict(self.modality.prepare(arrays, rng=rng_of_prepare, **part.options))
+
+
+def numeric(arrays: Arrays) -> dict[str, Any]:
+    """The fields that can lie in a batch: no texts, no colour profile."""
+    return {name: value for name, value in arrays.items() if value.dtype.kind in "biufc" and name != "icc"}
 
 
 def load_sample(

@@ -15,14 +15,21 @@ from pipelines.loading.reading import Contents
 
 Step = str | Mapping[str, Any]  # "flip", or {"flip": {"probability": 0.2}}
 Change = Callable[..., Arrays]  # change(arrays, rng, **options) -> arrays
+Bound = tuple[Change, Mapping[str, Any]]  # a step and its options
 
 
 class Chain:
-    """The steps of one modality, in order. LookupError and ValueError say which step is wrong, and why."""
+    """The steps of one modality, in order. LookupError and ValueError say which step is wrong, and why.
+
+    A module of steps may have `start(contents, steps, rng, place)`, which decodes with the first steps in
+    mind and returns the arrays with the steps that are left, or None where the common way is right.
+    """
 
     def __init__(self, modality: str, steps: Sequence[Step]) -> None:
-        self.modality = modality
-        self.steps = [_parse(modality, step) for step in steps]
+        module = import_module(f"pipelines.loading.augment.{modality}")
+        self.modality = modalities.get(modality)
+        self.steps = [_parse(modality, module.STEPS, step) for step in steps]
+        self._start = getattr(module, "start", None)
 
     def arrays(
         self,
@@ -32,37 +39,44 @@ class Chain:
         at: int = 0,
     ) -> Arrays:
         """Decoded and changed; straight into slot `at` of `assembly` where nothing is left to change."""
-        kind = modalities.get(self.modality)
-        arrays: Arrays = kind.look({name: bytes(content) for name, content in contents.items()})
-        return self.apply(arrays, rng)
+        if self._start:
+            place = (lambda name, shape, dtype: assembly.slot(name, at, shape, dtype)) if assembly else None
+            if begun := self._start(contents, self.steps, rng, place):
+                arrays, left = begun
+                return _changed(arrays, left, rng)
+        files = {name: bytes(content) for name, content in contents.items()}
+        return _changed(self.modality.look(files), self.steps, rng)
 
     def apply(self, arrays: Arrays, rng: np.random.Generator | None) -> Arrays:
         """The steps on arrays that are decoded already. With steps, `rng` is needed."""
-        for change, options in self.steps:
-            arrays = change(arrays, rng, **options)
-        return arrays
+        return _changed(arrays, self.steps, rng)
 
 
-def steps_of(modality: str) -> Mapping[str, Change]:
-    """Every step of a modality by name."""
-    known: Mapping[str, Change] = import_module(f"pipelines.loading.augment.{modality}").STEPS
-    return known
+def _changed(arrays: Arrays, steps: Sequence[Bound], rng: np.random.Generator | None) -> Arrays:
+    for change, options in steps:
+        arrays = change(arrays, rng, **options)
+    return arrays
 
 
-def _parse(modality: str, step: Step) -> tuple[Change, Mapping[str, Any]]:
+def _parse(modality: str, known: Mapping[str, Change], step: Step) -> Bound:
     if isinstance(step, str):
         step = {step: {}}
     if len(step) != 1:
         raise ValueError(f"augment: want a name or {{name: options}}, got {dict(step)}")
     ((name, options),) = step.items()
-    known = steps_of(modality)
     if name not in known:
         raise LookupError(f"augment: {modality} has no step {name!r}; {_hint(name, known)}")
-    there = [p for p, q in inspect.signature(known[name]).parameters.items() if q.kind is q.KEYWORD_ONLY]
+    there = options_of(known[name])
     for option in options or {}:
         if option not in there:
             raise LookupError(f"augment: {name} has no option {option!r}; {_hint(option, there)}")
     return known[name], dict(options or {})
+
+
+def options_of(change: Change) -> list[str]:
+    """Names of a step's options."""
+    parameters = inspect.signature(getattr(change, "plan", change)).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
 
 
 def _hint(name: str, known: Any) -> str:

@@ -1,53 +1,18 @@
 """The loader over a real dataset, without Ray: the order is pure and resumes anywhere."""
 
+import json
+import shutil
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from pipelines.loading import Loader, collate
 from pipelines.shards.dataset import Corrupt, Dataset
-from pipelines.shards.manifest import Books, Manifest, commit
-from pipelines.shards.pack import pack_unit
-from pipelines.shards.plan import SURVEY, make_plan
-from pipelines.shards.planned import write_plan
-from pipelines.shards.storage import open_storage
-from pipelines.sources import list_source
-from pipelines.stages.survey import survey_entries
-
-SETTINGS: dict[str, Any] = {
-    "seed": 0, "dedup": "none", "split": {"val": 0.2, "test": 0.0, "by": "scene"}, "stages": [],
-    "shards": {"max_bytes": 2**28, "max_samples": 7, "shuffle": True}, "decode": True,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Forty synthetic pictures, built by the same functions as the Ray graph, in this process."""
-    import pyarrow as pa
-
-    import modalities
-
-    kind = modalities.get("image")
-    storage = open_storage(str(tmp_path_factory.mktemp("data")))
-    source = SimpleNamespace(
-        uri=None, synth=40, seed=0, labels="auto", glob=None, uri_column="uri", label_column="label",
-        caption_column="caption",
-    )  # fmt: skip
-    rows = survey_entries(list(list_source(source, kind)), kind, [])
-    plan = make_plan(pa.Table.from_pylist(rows, schema=SURVEY), settings=SETTINGS, patterns=kind.patterns)
-    name = write_plan(storage, plan, "image")
-    done = [pack_unit(storage, name, unit) for unit in range(plan.units)]
-    manifest = Manifest(
-        number=0, parent=None, modality="image", settings="", plans=[f"x/{name}"], classes=plan.classes,
-        books=Books(inputs=40, written=40), shards=[d.shard for d in done if d.shard],
-    )  # fmt: skip
-    commit(storage, manifest)
-    return Dataset.open(storage.url)
 
 
 def loader(dataset: Dataset, **options: Any) -> Loader:
@@ -86,23 +51,109 @@ def test_resuming_anywhere_goes_on_bit_for_bit(dataset: Dataset, workers: int, a
 
 
 @pytest.mark.parametrize("world", [1, 2, 4, 8])
-def test_ranks_share_the_same_global_sequence(dataset: Dataset, world: int) -> None:
-    alone = keys(take(loader(dataset, batch_size=8).stream(), 11))
-    ranks = [
-        loader(dataset, batch_size=8 // world, rank=rank, world_size=world).stream() for rank in range(world)
-    ]
-    together: list[str] = []
-    for _ in range(11):
-        parts = [next(rank)["key"] for rank in ranks]
-        together += [part[i] for i in range(8 // world) for part in parts]
-    assert together == alone
+def test_ranks_and_workers_share_the_same_global_sequence(dataset: Dataset, world: int) -> None:
+    """Over epochs, and from the middle of one: 88 samples of epochs of 40, and 24 from sample 64 on."""
+    expected = keys(take(loader(dataset, batch_size=8, options={"size": 4}).stream(), 11))
+    for skipped in (0, 8):
+        together: list[list[Any]] = []
+        for rank in range(world):
+            options = {"batch_size": 8 // world, "rank": rank, "world_size": world, "options": {"size": 4}}
+            one = loader(dataset, num_workers=(rank + skipped) % 5, **options)
+            if skipped:
+                before = loader(dataset, batch_size=8, options={"size": 4})
+                take(before.stream(), skipped)
+                one.load_state_dict(before.state_dict())
+            together.append(take(one.stream(), 11 - skipped))
+        rows = [batch["key"] for step in zip(*together, strict=True) for batch in step]
+        dealt = [
+            key
+            for step in range(0, len(rows), world)
+            for row in zip(*rows[step : step + world], strict=True)
+            for key in row
+        ]
+        assert dealt == expected[8 * skipped :]
 
 
-def test_uneven_ranks_neither_lose_nor_double_the_last_batch(dataset: Dataset) -> None:
-    loaders = [loader(dataset, batch_size=3, rank=rank, world_size=3) for rank in range(3)]
-    assert Counter(key for load in loaders for key in keys(load)) == Counter(row.key for _, row in dataset)
+@pytest.mark.parametrize(("world", "batch_size"), [(3, 3), (7, 5), (16, 4), (64, 1)])
+def test_uneven_ranks_have_as_many_batches_and_no_sample_twice(
+    dataset: Dataset, world: int, batch_size: int
+) -> None:
+    """There are six shards; ranks that are left without samples get batches without rows."""
+    options = {"batch_size": batch_size, "world_size": world, "options": {"size": 4}}
+    ranks = [list(loader(dataset, rank=rank, **options)) for rank in range(world)]
+    assert {len(batches) for batches in ranks} == {len(loader(dataset, **options))}
+    assert Counter(key for batches in ranks for key in keys(batches)) == Counter(
+        row.key for _, row in dataset
+    )
+    shapes = {tuple(batch["image"].shape[1:]) for batches in ranks for batch in batches}
+    assert shapes == {(3, 4, 4)}
+    assert all(len(batch["label"]) == len(batch["key"]) for batches in ranks for batch in batches)
+
+
+def test_drop_last_leaves_out_what_fills_no_global_batch(dataset: Dataset) -> None:
     full = loader(dataset, batch_size=3, world_size=3, drop_last=True)
     assert (len(full), len(keys(full))) == (4, 12)
+
+
+def test_a_state_taken_after_the_last_batch_begins_the_next_epoch(dataset: Dataset) -> None:
+    one = loader(dataset, batch_size=16)
+    batches = iter(one)
+    take(batches, 3)
+    state = one.state_dict()
+    assert (state["epoch"], state["position"]) == (1, 0)
+    other = loader(dataset, batch_size=16)
+    other.load_state_dict(json.loads(json.dumps(state)))
+    list(batches)
+    assert keys(other) == keys(one)
+
+
+def test_the_state_is_small_and_belongs_to_seed_and_snapshot(dataset: Dataset, clouds: Dataset) -> None:
+    state = loader(dataset).state_dict()
+    assert len(json.dumps(state)) < 1000
+    with pytest.raises(ValueError, match="the state is of seed 0, this loader has seed 1"):
+        loader(dataset, seed=1).load_state_dict(state)
+    with pytest.raises(ValueError, match="the state is of snapshots"):
+        Loader(clouds, batch_size=4).load_state_dict(state)
+    with pytest.raises(ValueError, match="position 40 is not in an epoch of 40 samples"):
+        loader(dataset).load_state_dict(state | {"position": 40})
+
+
+def test_a_batch_can_be_had_by_its_number(dataset: Dataset) -> None:
+    batches = list(loader(dataset, augment=True, batch_size=7))
+    one = loader(dataset, augment=True, batch_size=7)
+    for number in (5, 0, 3):
+        assert torch.equal(one.batch(0, number)["image"], batches[number]["image"])
+    with pytest.raises(IndexError, match="an epoch has 6 batches, got number 6"):
+        one.batch(0, 6)
+
+
+def test_raw_samples_are_the_stored_bytes_in_the_same_order(dataset: Dataset) -> None:
+    raw = list(loader(dataset, batch_size=6).raw())
+    assert keys(raw) == keys(loader(dataset, batch_size=6))
+    places = {row.key: (shard, row) for shard, row in dataset}
+    for batch in raw:
+        for key, files in zip(batch["key"], batch["files"], strict=True):
+            assert {ext: bytes(content) for ext, content in files.items()} == dataset.files(*places[key])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torchs_own_data_loader_gives_the_same_batches(dataset: Dataset, workers: int) -> None:
+    expected = list(loader(dataset, augment=True))
+    context = "forkserver" if workers else None
+    found = DataLoader(
+        loader(dataset, augment=True), batch_size=None, num_workers=workers, multiprocessing_context=context
+    )
+    for got, want in zip(found, expected, strict=True):
+        assert got["key"] == want["key"]
+        assert torch.equal(got["image"], want["image"])
+
+
+def test_memory_of_a_batch_is_used_again_only_when_nobody_looks_at_it(dataset: Dataset) -> None:
+    kept = take(loader(dataset, num_workers=2).stream(), 10)
+    views = [batch["image"][1:, 0].numpy() for batch in take(loader(dataset, num_workers=2).stream(), 10)]
+    for batch, view, want in zip(kept, views, take(loader(dataset).stream(), 10), strict=True):
+        assert torch.equal(batch["image"], want["image"])
+        assert np.array_equal(view, want["image"][1:, 0])
 
 
 def test_splits_are_apart_and_labels_are_class_numbers(dataset: Dataset) -> None:
@@ -114,9 +165,9 @@ def test_splits_are_apart_and_labels_are_class_numbers(dataset: Dataset) -> None
         assert names == [labels[key] for key in batch["key"]]
 
 
-def test_a_damaged_member_is_an_error_that_names_it(dataset: Dataset, tmp_path: Path) -> None:
-    import shutil
-
+@pytest.fixture
+def damaged(dataset: Dataset, tmp_path: Path) -> tuple[Dataset, str]:
+    """A copy with one bit of one picture turned, and that picture's key."""
     shutil.copytree(dataset.storage.url, tmp_path / "copy")
     copy = Dataset.open(str(tmp_path / "copy"))
     shard, row = next(iter(copy))
@@ -124,8 +175,52 @@ def test_a_damaged_member_is_an_error_that_names_it(dataset: Dataset, tmp_path: 
     content = bytearray(path.read_bytes())
     content[max(row.files.values(), key=lambda member: member.size).offset + 5] ^= 4
     path.write_bytes(content)
-    with pytest.raises(Corrupt, match=f"{row.key}.* is damaged"):
-        keys(loader(copy))
+    return copy, row.key
+
+
+@pytest.mark.parametrize("how", ["batches", "raw"])
+def test_a_damaged_member_is_an_error_that_names_it(damaged: tuple[Dataset, str], how: str) -> None:
+    copy, key = damaged
+    one = loader(copy, num_workers=2)
+    with pytest.raises(Corrupt, match=f"sample {key} in shards/.* is damaged .*rayloom repair"):
+        keys(one if how == "batches" else one.raw())
+
+
+@pytest.mark.parametrize("how", ["batches", "raw"])
+def test_damaged_samples_are_skipped_and_counted_when_asked_for(
+    damaged: tuple[Dataset, str], how: str
+) -> None:
+    copy, key = damaged
+    one = loader(copy, num_workers=2, skip_bad=True)
+    found = keys(one.raw() if how == "raw" else one)
+    assert Counter(found) == Counter(row.key for _, row in copy if row.key != key)
+    assert one.skipped == {"damaged": 1}
+
+
+def test_processes_give_what_threads_give_and_count_alike(damaged: tuple[Dataset, str]) -> None:
+    copy, _ = damaged
+    threads, processes = (
+        loader(copy, augment=True, num_workers=2, skip_bad=True, processes=how) for how in (False, True)
+    )
+    for got, want in zip(processes, threads, strict=True):
+        assert got["key"] == want["key"]
+        assert torch.equal(got["image"], want["image"])
+    assert processes.skipped == threads.skipped == {"damaged": 1}
+    assert processes.state_dict() == threads.state_dict()
+
+
+def test_a_shard_of_another_length_is_refused_before_it_is_mapped(damaged: tuple[Dataset, str]) -> None:
+    copy, _ = damaged
+    path = Path(copy.storage.url, copy.manifest.shards[0].key)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(Corrupt, match=r"bytes, want .*rayloom repair"):
+        keys(loader(copy, skip_bad=False))
+
+
+def test_a_batch_of_nothing_but_bad_samples_has_no_rows(damaged: tuple[Dataset, str]) -> None:
+    copy, _ = damaged
+    sizes = {len(batch["key"]): batch["image"].shape for batch in loader(copy, batch_size=1, skip_bad=True)}
+    assert sizes == {1: (1, 3, 16, 16), 0: (0, 3, 16, 16)}
 
 
 def test_mistakes_name_what_was_wanted(dataset: Dataset) -> None:
@@ -137,3 +232,9 @@ def test_mistakes_name_what_was_wanted(dataset: Dataset) -> None:
         collate([{"image": np.zeros((3, 4, 4))}, {"image": np.zeros((3, 5, 4))}])
     with pytest.raises(LookupError, match=r"has no 'meta.gsd'"):
         next(iter(loader(dataset, targets=["meta.gsd"])))
+
+
+def test_waiting_is_counted(dataset: Dataset) -> None:
+    one = loader(dataset)
+    list(one)
+    assert one.waited_s > 0
