@@ -16,7 +16,7 @@ from pipelines.seal import Corrupt, seal, unseal
 from pipelines.shards import manifest as manifests
 from pipelines.shards.ahead import ahead
 from pipelines.shards.arrivals import write_arrivals
-from pipelines.shards.closing import begin_run, commit_run
+from pipelines.shards.closing import commit_run
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.known import Known
 from pipelines.shards.manifest import Books, Conflict, Manifest
@@ -25,6 +25,7 @@ from pipelines.shards.pack import pack_unit
 from pipelines.shards.plan import Survey, compared, make_plan
 from pipelines.shards.planned import is_whole, read_plan, write_plan
 from pipelines.shards.storage import Storage, open_storage, read_verified
+from pipelines.shards.turns import building
 from pipelines.sources import Entry, list_source
 from pipelines.stages.process import check_stages
 from pipelines.stages.survey import survey_entries
@@ -72,7 +73,7 @@ def ingest(
     if nothing_new and not chunks:
         return nothing_new
     anonymous = bool(getattr(source, "anonymous", False))
-    with connect():
+    with building(storage), connect():
         plan = _planned(storage, survey)
         if plan is None:
             found = _survey(storage, survey, chunks, modality, settings, report, anonymous=anonymous)
@@ -82,12 +83,11 @@ def ingest(
             plan = write_plan(storage, made, modality, survey=survey, anonymous=anonymous)
             storage.put(_planned_key(survey), seal({"plan": plan}))
         head = read_plan(storage, plan)
-        begin_run(storage, plan)
         _pack(storage, plan, head["units"], report)
-    manifest, books = commit_run(
-        storage, run=f"{survey}/{plan}", parent=parent, left_out=_left_out(head["counts"]), modality=modality,
-        settings=settings_digest, classes=head["classes"], job=job,
-    )  # fmt: skip
+        manifest, books = commit_run(
+            storage, run=f"{survey}/{plan}", parent=parent, left_out=_left_out(head["counts"]),
+            modality=modality, settings=settings_digest, classes=head["classes"], job=job,
+        )  # fmt: skip
     return Outcome(manifest=manifest, books=books, added=True)
 
 

@@ -1,6 +1,5 @@
 """The end of a run: every unit's mark is there, the books close, and the next snapshot is committed."""
 
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,11 +32,6 @@ def commit_run(
     )
     commit(storage, manifest)
     return manifest, books
-
-
-def begin_run(storage: Storage, plan: str) -> None:
-    """Say that somebody works at a plan (again), so that gc takes none of its objects for left behind."""
-    storage.create(f"runs/{plan}/started/{uuid.uuid4().hex}", b"")
 
 
 def close_books(storage: Storage, plan: str, *, left_out: Books) -> tuple[Books, list[Shard]]:

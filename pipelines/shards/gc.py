@@ -1,14 +1,16 @@
-"""Removing what no snapshot names: leftovers of runs that died, of races that were lost, of uploads never ended."""
+"""Removing what no snapshot names: leftovers of runs that died, of lost races, of uploads never ended."""
 
 import re
+import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from pipelines.seal import unseal
 from pipelines.shards.manifest import Manifest, copy_key, head_key, listing_key, load, numbers
-from pipelines.shards.storage import Storage, read_verified, store_time
+from pipelines.shards.storage import Storage, read_verified
+from pipelines.shards.turns import collecting
 
 AGE_S: Final = 7 * 86_400.0  # longer than a run may pause and still be taken up again
 _RUN = re.compile(r"(?:runs|quarantine)/([^/]+)/")
@@ -21,21 +23,46 @@ class Collected:
     objects: list[str] = field(default_factory=list)
     size: int = 0
     uploads: list[str] = field(default_factory=list)
+    finished: bool = True  # or there was more than one turn has time for
 
 
-def collect(storage: Storage, *, older_than_s: float = AGE_S, dry: bool = False) -> Collected:
+def collect(
+    storage: Storage, *, older_than_s: float = AGE_S, dry: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Collected:  # fmt: skip
     """Remove what no manifest names and nobody has written to for `older_than_s` by the store's own clock.
 
-    A run with any younger object is alive, and keeps everything that its marks name. Marks go before the
-    shards they name, so that a run taken up again builds what is gone. Corrupt: a manifest cannot be read,
-    so nothing is known to be unnamed; repair first.
+    A run with any younger object is alive, and keeps everything that its marks name. Conflict: a builder is
+    at work, or was when it died less than `older_than_s` ago. Corrupt: a manifest cannot be read, so nothing
+    is known to be unnamed; repair first.
     """
-    snapshots = [load(storage, number) for number in numbers(storage)]
-    if not snapshots:
-        raise FileNotFoundError(f"no dataset at {storage.url}: there is nothing that says what to keep")
-    now = store_time(storage)
+    with collecting(storage, builder_age_s=older_than_s, clock=clock) as (now, time_left):
+        snapshots = [load(storage, number) for number in numbers(storage)]
+        if not snapshots:
+            raise FileNotFoundError(f"no dataset at {storage.url}: there is nothing that says what to keep")
+        found = Collected()
+        for key in _unnamed(storage, snapshots, now - older_than_s):
+            moment = storage.modified(key)
+            if moment is None or moment > now - older_than_s:
+                continue
+            if not time_left():
+                found.finished = False
+                break
+            found.objects.append(key)
+            found.size += storage.size(key) or 0
+            if not dry:
+                storage.delete(key)
+        for upload, begun in list(storage.uploads()):
+            if begun <= now - older_than_s:
+                found.uploads.append(upload)
+                if not dry:
+                    storage.abort(upload)
+    return found
+
+
+def _unnamed(storage: Storage, snapshots: list[Manifest], since: float) -> list[str]:
+    """What no snapshot and no living run needs; marks before the shards they name."""
     named, runs = _named(snapshots)
-    found = Collected()
     groups: dict[str, list[str]] = defaultdict(list)
     for folder in ("runs/", "quarantine/"):
         for key in storage.list(folder):
@@ -45,29 +72,13 @@ def collect(storage: Storage, *, older_than_s: float = AGE_S, dry: bool = False)
     for run, keys in groups.items():
         if run in runs:
             continue
-        if _alive(storage, keys, now - older_than_s):
+        if any((storage.modified(key) or since) > since for key in keys):
             named |= _marked(storage, keys)
         else:
             dead += keys
-    loose = [
-        key
-        for folder in ("index/", "shards/", "manifest/")
-        for key in storage.list(folder)
-        if key not in named
-    ]
-    for key in [*sorted(dead, key=lambda key: "/done/" not in key), *loose]:
-        moment = storage.modified(key)  # asked late: somebody may have taken it up meanwhile
-        if moment is not None and moment <= now - older_than_s:
-            found.objects.append(key)
-            found.size += storage.size(key) or 0
-            if not dry:
-                storage.delete(key)
-    for upload, begun in list(storage.uploads()):
-        if begun <= now - older_than_s:
-            found.uploads.append(upload)
-            if not dry:
-                storage.abort(upload)
-    return found
+    folders = ("index/", "shards/", "manifest/")
+    loose = [key for folder in folders for key in storage.list(folder) if key not in named]
+    return [*sorted(dead, key=lambda key: "/done/" not in key), *loose]
 
 
 def _named(snapshots: list[Manifest]) -> tuple[set[str], set[str]]:
@@ -80,12 +91,6 @@ def _named(snapshots: list[Manifest]) -> tuple[set[str], set[str]]:
         named |= {copy_key(manifest)} if manifest.plans else set()
         runs |= {part for run in manifest.plans for part in run.split("/")}
     return named, runs
-
-
-def _alive(storage: Storage, keys: list[str], since: float) -> bool:
-    newest_first = sorted(keys, key=lambda key: "/started/" not in key)
-    moments = (storage.modified(key) for key in newest_first)
-    return any(moment is not None and moment > since for moment in moments)
 
 
 def _marked(storage: Storage, keys: list[str]) -> set[str]:

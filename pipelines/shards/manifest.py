@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -86,7 +87,7 @@ class Manifest:
     shards: Sequence[Shard]
     job: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """BLAKE3 of the content: the same for the same inputs and settings, wherever and whenever built."""
         shards = [(s.digest, s.samples, s.size, s.split, s.index) for s in self.shards]
