@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from models.layout import Layout
 from models.mixers.base import MIXERS, TokenMixer
+from models.ops.attention import ATTENTION
+from models.ops.attention import facts as attention_facts
 from models.ops.dispatch import record
 from models.ops.flops import count_flops
 
@@ -79,6 +81,16 @@ def peak_bytes(call: Callable[[], Any], device: torch.device) -> int:
     return most
 
 
+def dispatch_seconds() -> float:
+    """What choosing a backend adds to one eager call: facts, refusals, choice."""
+    q = torch.randn(1, 1, 16, 8)
+    calls = 2000
+    began = time.perf_counter()
+    for _ in range(calls):
+        ATTENTION.choose(attention_facts(q, q, q))
+    return (time.perf_counter() - began) / calls
+
+
 def measure(name: str, side: int, device: torch.device, peaks: tuple[float, float]) -> Row:
     """One mixer at one number of tokens: forward, and forward with backward."""
     torch.manual_seed(0)
@@ -131,6 +143,7 @@ def bench(names: Sequence[str], device: torch.device, sides: Sequence[int] = SID
         "dim": DIM,
         "matmul_gflop_per_s": peaks[0] / 1e9,
         "copy_gb_per_s": peaks[1] / 1e9,
+        "dispatch_us": dispatch_seconds() * 1e6,
         "rows": rows,
     }
 
@@ -141,7 +154,8 @@ def table(result: Row) -> str:
     head += f"{'GFLOP/s':>9}{'GB/s':>7}{'bound':>7}  backends"
     lines = [
         f"{result['device']}, torch {result['torch']}, {result['dim']} channels; matrix product "
-        f"{result['matmul_gflop_per_s']:.0f} GFLOP/s, copy {result['copy_gb_per_s']:.1f} GB/s",
+        f"{result['matmul_gflop_per_s']:.0f} GFLOP/s, copy {result['copy_gb_per_s']:.1f} GB/s; "
+        f"choosing a backend {result['dispatch_us']:.1f} us",
         head,
     ]
     for row in result["rows"]:
