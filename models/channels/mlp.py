@@ -1,4 +1,4 @@
-"""The channel mixer of the original transformer: two linear maps with a nonlinearity between."""
+"""The channel mixer of the original transformer: two linear maps with a GELU between."""
 
 from torch import nn
 
