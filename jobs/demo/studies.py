@@ -86,6 +86,7 @@ def _image(root: Path, folder: Path) -> Study:
             {
                 "modality": "image",
                 "source": {"uri": str(folder), "labels": "none"},
+                "stages": [{"kind": "transform", "how": "resize", "options": {"shorter": 128}}],
                 "split": {"val": 0.2},
                 "shards": {"max_samples": 24},
                 "seed": 1,
@@ -94,7 +95,7 @@ def _image(root: Path, folder: Path) -> Study:
         {
             "task": "masked",
             "model": {"name": "window_nano", "options": {"mask_ratio": 0.5}},
-            "steps": 120,
+            "steps": 160,
             "data": {"size": 48},
         },
         title="Photographs",

@@ -17,7 +17,7 @@ from PIL import Image
 
 import modalities
 from jobs.config.schema import InferJob, IngestJob, TrainJob
-from jobs.demo import pictures
+from jobs.demo import charts, pictures
 from jobs.demo.report import write_report
 from jobs.demo.results import Result
 from jobs.demo.studies import Study
@@ -245,15 +245,15 @@ def test_curves_have_a_point_for_each_step_and_the_chance_at_its_height(page: st
 
 def test_curves_of_nothing_of_one_point_and_of_nan_are_drawn() -> None:
     for points in (np.empty(0), np.array([[3.0, 0.0]]), np.array([[1.0, math.nan], [2.0, 1.0]])):
-        text = pictures.curve(points, name="x", last=4, chance=math.nan, marked=True)
+        text = charts.curve(points, name="x", last=4, chance=math.nan, marked=True)
         assert "nan" not in text
         assert "chance" not in text
-    assert "nan" not in pictures.curve(np.empty((0, 2)), name="x", last=4)
+    assert "nan" not in charts.curve(np.empty((0, 2)), name="x", last=4)
 
 
 @pytest.mark.parametrize("top", [1e-9, 0.0552, 0.9, 1.0, 7.3, 120, 36000])
 def test_ticks_are_few_round_and_within(top: float) -> None:
-    marks = pictures.ticks(top)
+    marks = charts.ticks(top)
     assert marks[0] == 0
     assert 3 <= len(marks) <= 6
     assert marks[-1] <= top * (1 + 1e-9)
@@ -314,7 +314,7 @@ def test_a_view_has_north_up_east_right_and_near_points_on_top() -> None:
 
 
 def test_lights_are_drawn_where_they_are_and_their_angles_are_right(page: str) -> None:
-    disc = pictures.light_disc(np.array([0, 2.0, 0]), np.array([0.6, 0, -0.8]))
+    disc = charts.light_disc(np.array([0, 2.0, 0]), np.array([0.6, 0, -0.8]))
     assert '<line class="true" x1="50" y1="50" x2="50.0" y2="8.0"/>' in disc
     assert '<line class="said behind" x1="50" y1="50" x2="75.2" y2="50.0"/>' in disc
     true = np.array([[1.0, 0, 0], [0, 0, 2.0], [0, 1.0, 0]])
