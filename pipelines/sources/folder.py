@@ -1,7 +1,7 @@
 """A folder, walked in the order of its names, one folder in memory at a time."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from modalities.base import Modality
@@ -102,12 +102,14 @@ class Folder:
                 continue
             companions = {other: part_of(files[other]) for other in sorted(objects[name])}
             companions |= self._companions_below(name, patterns[name], folders, prefix)
+            near = [files[other] for other in (*sorted(objects[name]), *sidecars.get(name, {}).values())]
             yield Entry(
                 name=prefix + name,
                 content=part_of(files[name]),
                 companions=companions,
                 sidecars=beside,
                 group=_group(prefix, stem, patterns[name]),
+                refusal=next((_of(node) for node in near if node.refusal), None),
             )
         for name in wanted:
             node = files[name]
@@ -134,7 +136,7 @@ class Folder:
     def _whole_folder(self, node: Node, name: str, stem: str, sidecars: dict[str, Part]) -> Entry:
         companions, refusal = {}, None
         for inner, file in self._files_below(node.uri, ""):
-            refusal = refusal or (file.refusal and (file.refusal[0], f"{inner}: {file.refusal[1]}"))
+            refusal = refusal or _of(replace(file, name=inner))
             companions[inner] = part_of(file)
         return Entry(
             name=name,
@@ -193,6 +195,10 @@ def _group(prefix: str, stem: str, pattern: str | None) -> str:
     """The folder for an object that is its folder ("lights.npy"), else the path without suffix."""
     whole = pattern is not None and "*" not in pattern
     return prefix.rstrip("/") if whole and prefix else prefix + stem
+
+
+def _of(node: Node) -> tuple[str, str] | None:
+    return node.refusal and (node.refusal[0], f"{node.name}: {node.refusal[1]}")
 
 
 def place_of(entry: Entry) -> str:

@@ -13,6 +13,16 @@ from pipelines.sources.samples import arrange
 from pipelines.sources.stores import Node, Store, clean_name
 
 MAX_NAME = 4096
+PICKLED = (
+    ".pyd",
+    ".pkl",
+    ".pickle",
+    ".pth",
+    ".pt",
+    ".ckpt",
+    ".joblib",
+    ".dill",
+)  # run by who decodes by name
 
 
 def list_tar(store: Store, node: Node, modality: Modality, *, name: str) -> Iterator[Entry]:
@@ -114,6 +124,8 @@ def _remainder(node: Node, name: str, damage: Damage, cut: set[str]) -> Entry:
 def _problem(member: Member, path: str) -> str | None:
     if member.kind != "file":
         return f"{path!r} is a {member.kind}, only regular files are read"
+    if path.lower().endswith(PICKLED):
+        return f"{path!r} is of a kind that readers unpickle, which runs what is in it; store .npy or .json"
     if member.name.startswith("/") or ".." in path.split("/") or "\\" in member.name:
         return f"{path!r} leads out of the archive"
     if re.search(r"[\x00-\x1f\x7f]", path) or not path or len(path) > MAX_NAME:
