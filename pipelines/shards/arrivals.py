@@ -32,7 +32,7 @@ def write_arrivals(
     storage: Storage, entries: Iterable[Entry], *, settings: str, known: Known | None = None,
     parent: str = "",
 ) -> tuple[str, int]:  # fmt: skip
-    """Store what is new of a listing as runs/<survey>/listing and ids; the survey's name, and how many chunks.
+    """Store what is new of a listing, and its ids, by survey; the survey's name, and how many chunks.
 
     The name covers the settings, the digest of the parent snapshot and every new entry in its order. What the
     `known` snapshot has looked at is left out, but for what could not be read then. No listing is held in

@@ -52,8 +52,8 @@ Ints = NDArray[np.int64]
 class Duplicates:
     """Finds duplicates among candidates. `report` takes the rows of CLUSTERS, part by part.
 
-    drop: leave them out; else only say what belongs together, in `links`: pairs of draws (pipelines.shards.marks)
-    that must share a split. distance: bits between fingerprints of near-duplicates; 0: exact ones only.
+    drop: leave them out; else only say what belongs together, in `links`: pairs of draws (see marks.py) that
+    must share a split. distance: bits between fingerprints of near-duplicates; 0: exact ones only.
     """
 
     folder: Path

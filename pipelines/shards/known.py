@@ -1,6 +1,6 @@
 """What a snapshot holds already, as a plan for the next one asks: read part by part, never as a whole."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class Known:
         self.classes = list(dataset.manifest.classes)
 
     def samples(self) -> Iterator[pa.Table]:
-        """key, source, content, arrays, label, caption, group, fingerprint, and split as int8; a shard a table."""
+        """A table a shard: key, source, content, arrays, label, caption, group, fingerprint, split (int8)."""
 
         def read(shard: Shard) -> pa.Table:
             table = self._dataset.index(shard, _COLUMNS)
@@ -76,12 +76,16 @@ class Known:
         return ahead(read, (key for run in runs for key in storage.list(f"runs/{run}/ids/")))
 
 
-def settle_known(known: Known, names: Spill, decisions: Decisions) -> None:
+def settle_known(
+    known: Known, names: Spill, decisions: Decisions, also: Callable[[pa.Table], None] = lambda _: None
+) -> None:
     """Decide what of the survey the snapshot has: nothing is to be done, or it changed under its name.
 
-    `names` holds the survey's rows as NAMED in buckets by `a`; what the snapshot has is added here.
+    `names` holds the survey's rows as NAMED in buckets by `a`; what the snapshot has is added here. `also`
+    gets its samples too, so that they are read once.
     """
     for table in known.samples():
+        also(table)
         source = table["source"]
         _add(
             names, source, IN_INDEX, content=table["content"], label=table["label"], caption=table["caption"]

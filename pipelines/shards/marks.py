@@ -47,7 +47,7 @@ MAX_KEY = 150
 
 
 def marked(survey: pa.Table, *, settings: Mapping[str, Any], patterns: Sequence[str]) -> pa.Table:
-    """The survey with keys and marks, (n,) as MARKED. Done by whoever surveys: a plan of millions only adds up."""
+    """The survey with keys and marks, (n,) as MARKED. Whoever surveys does it: a plan of millions adds up."""
     columns = [survey[name].to_pylist() for name in ("name", "suffix", "group", "content", "arrays")]
     seed, by_piece = settings["seed"], settings["split"]["by"] == "piece"
     by_arrays = settings["dedup"] == "content"

@@ -4,7 +4,6 @@ The survey is read twice, part by part: once for the few bytes of each sample th
 carry the samples to their shards. What does not fit into memory lies in a temporary folder.
 """
 
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,31 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import blake3
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from pipelines.jsontext import digest
 from pipelines.parquet import from_parquet, to_parquet
-from pipelines.shards.decisions import KNOWN, NO_SPLIT, Decisions, Verdict
-from pipelines.shards.duplicates import CANDIDATE, CLUSTERS, Duplicates
-from pipelines.shards.known import NAMED, Known, settle_known
-from pipelines.shards.layout import PLACED, Layout
+from pipelines.shards.duplicates import CLUSTERS
+from pipelines.shards.known import Known
 from pipelines.shards.marks import (
     MARKED,
     SURVEY,
-    draw_of,
-    hash64,
-    hash128,
     make_key,
     marked,
-    marks_of,
-    name_tag,
 )
-from pipelines.shards.spill import Spill, bucket_of, num_buckets
 from pipelines.stages.process import Compare
-from pipelines.stages.splits import NAMES, Strata, split_by_draw
 
 __all__ = ["CLUSTERS", "DROPPED", "MARKED", "PLAN", "SURVEY", "Plan", "Survey", "make_key", "make_plan"]
 
@@ -57,26 +45,11 @@ DROPPED = pa.schema(
 UNITS = pa.schema(
     [("samples", pa.int64()), ("num_bytes", pa.int64()), ("split", pa.string()), ("digest", pa.string())]
 )
-PART_ROWS = 2**16  # of what was dropped, with the first bytes of what was quarantined
-NARROW = [
-    "status",
-    "name",
-    "suffix",
-    "content",
-    "num_bytes",
-    "label",
-    "caption",
-    "fingerprint",
-    "reason",
-    "detail",
-    "marks",
-]
-SAME = {"exact": "same-bytes", "content": "same-content", "near": "same-bytes", "none": "same-bytes"}
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a survey found, in parts: `read(columns)` gives tables with these columns of MARKED, `rows` in all.
+    """What a survey found, in parts: `read(columns)` gives tables with these of MARKED, `rows` in all.
 
     The order of the parts and of the rows in them decides nothing.
     """
@@ -178,15 +151,17 @@ def make_plan(
     """Order the survey's samples and deal them to shard units.
 
     `settings` has seed, dedup (none, exact, content, near) with dedup_distance, split {val, test, by,
-    stratify} and shards {max_bytes, max_samples, shuffle}. `known` is the snapshot before: what it has is left
-    alone, and its keys are not given again. A plain table of SURVEY is marked first; `patterns` are the
+    stratify} and shards {max_bytes, max_samples, shuffle}. `known` is the snapshot before: what it has is
+    left alone, and its keys are not given again. A plain table of SURVEY is marked first; `patterns` are the
     modality's file names, which keys go without.
     """
+    from pipelines.shards.planner import Planner
+
     if isinstance(survey, pa.Table):
         survey = Survey.of(marked(survey, settings=settings, patterns=patterns))
     plan = Plan(settings)
     with tempfile.TemporaryDirectory(prefix="rayloom-") as folder:
-        _Planner(plan, survey, Path(folder), known).run()
+        Planner(plan, survey, Path(folder), known).run()
     return plan
 
 
@@ -195,330 +170,3 @@ def compared(settings: Mapping[str, Any]) -> Compare:
     if settings["dedup"] == "content":
         return "arrays"
     return "prints" if settings["dedup"] == "near" or settings["split"]["by"] == "cluster" else ""
-
-
-class _Planner:
-    """The steps of one plan, each a pass over the survey or over buckets of what a pass left."""
-
-    def __init__(self, plan: Plan, survey: Survey, folder: Path, known: Known | None) -> None:
-        self.plan, self.survey, self.folder, self.known = plan, survey, folder, known
-        self.settings = plan.settings
-        self.split = {"stratify": False, **self.settings["split"]}
-        self.buckets = num_buckets(survey.rows)
-        self.decisions = Decisions(folder / "known", survey.rows)  # what the snapshot before decides
-        self.links: NDArray[np.uint64] = np.empty((0, 2), np.uint64)
-        self.anchors: list[tuple[NDArray[np.uint64], NDArray[np.int8]]] = []  # draws with the split they have
-
-    def run(self) -> None:
-        if self.known:
-            self._find_known(self.known)
-        keys, duplicates = self._look()
-        later = Decisions(self.folder / "later", self.survey.rows)
-        _settle_keys(keys, later)
-        if duplicates:
-            duplicates.decisions = later
-            duplicates.find()
-            if duplicates.links:
-                self.links = np.concatenate(duplicates.links)
-        self.joined = _Joined(self.links if self.split["by"] == "cluster" else self.links[:0], self.anchors)
-        self.early, self.later = self.decisions, later
-        if self.split["stratify"]:
-            self._stratify()
-        self._carry()
-
-    def _find_known(self, known: Known) -> None:
-        names = Spill(self.folder / "names", NAMED, self.buckets)
-        start = 0
-        for table in self.survey.read(NARROW):
-            marks, count = marks_of(table), table.num_rows
-            columns = {
-                "a": pa.array(marks["name"][:, 0]), "b": pa.array(marks["name"][:, 1]),
-                "row": pa.array(np.arange(start, start + count)), "ok": pc.equal(table["status"], "ok"),
-            }  # fmt: skip
-            rows = [
-                columns.get(f.name, table[f.name] if f.name in table.schema.names else None) for f in NAMED
-            ]
-            names.add(pa.table(rows, schema=NAMED), bucket_of(marks["name"][:, 0], self.buckets))
-            start += count
-        settle_known(known, names, self.decisions)
-
-    def _look(self) -> tuple[Spill, Duplicates | None]:
-        """The first pass: keys, candidates for duplicates."""
-        keys = Spill(self.folder / "keys", _KEYS, self.buckets)
-        dedup = self.settings["dedup"]
-        duplicates = None
-        if dedup != "none" or self.split["by"] == "cluster":
-            near = dedup == "near" or self.split["by"] == "cluster"
-            duplicates = Duplicates(
-                self.folder / "duplicates", self.survey.rows, self.decisions,
-                report=lambda table: self.plan.add_part("clusters", table), drop=dedup != "none",
-                reason=SAME[dedup], distance=self.settings.get("dedup_distance", 6) if near else 0,
-            )  # fmt: skip
-        reasons: set[str | None] = set()
-        detail = None
-        start = 0
-        for table, verdict in self._read(NARROW, self.decisions):
-            if len(reasons) < 2:
-                reasons |= set(table["reason"].unique().to_pylist())
-                detail = detail or (table["detail"][0].as_py() if table.num_rows else None)
-            fresh = pc.equal(table["status"], "ok").to_numpy()
-            fresh[verdict.rows] = False
-            rows = np.flatnonzero(fresh) + start
-            start += table.num_rows
-            table = table.filter(pa.array(fresh))
-            marks = marks_of(table)
-            keys.add(_pair(marks["key"], rows), bucket_of(marks["key"], self.buckets))
-            if duplicates:
-                duplicates.add(_candidates(table, marks, rows))
-        if reasons == {"no-such-field"}:
-            raise LookupError(f"no sample has what the filters ask for: {detail}")
-        if self.known:
-            self._add_known(self.known, keys, duplicates)
-        return keys, duplicates
-
-    def _add_known(self, known: Known, keys: Spill, duplicates: Duplicates | None) -> None:
-        seed, anchored = self.settings["seed"], self.split["by"] == "cluster" or self.split["stratify"]
-        for table in known.samples():
-            taken = np.array([hash64("key", key) for key in table["key"].to_pylist()], np.uint64)
-            keys.add(_pair(taken, np.full(len(taken), -1)), bucket_of(taken, self.buckets))
-            draws = np.zeros(len(taken), np.uint64)
-            if anchored:
-                by = table["key" if self.split["by"] == "piece" else "group"].to_pylist()
-                draws = np.array([draw_of(seed, name) for name in by], np.uint64)
-                unique, first = np.unique(draws, return_index=True)
-                self.anchors.append((unique, table["split"].to_numpy()[first]))
-            if duplicates:
-                duplicates.add(_given(table, draws, arrays=self.settings["dedup"] == "content"))
-
-    def _read(self, columns: list[str], *decisions: Decisions) -> Iterator[Any]:
-        """Tables of the survey, each with the verdicts on its rows."""
-        counts: list[list[int]] = [[] for _ in decisions]
-        readers = [d.along(iter(c.pop, None)) for d, c in zip(decisions, counts, strict=True)]
-        for table in self.survey.read(columns):
-            for count in counts:
-                count.append(table.num_rows)
-            yield table.combine_chunks(), *(next(reader) for reader in readers)
-
-    def _stratify(self) -> None:
-        """Settle splits by rank within a class."""
-        groups = Spill(self.folder / "groups", _GROUPS, self.buckets)
-        classes: dict[str | None, int] = {}
-        totals: Counter[int] = Counter()
-        start = 0
-        for table, early, later in self._read(["status", "label", "marks"], self.early, self.later):
-            fresh = _fresh(table, early, later)
-            rows = np.flatnonzero(fresh) + start
-            start += table.num_rows
-            draws = self.joined.draws(marks_of(table)[fresh]["draw"])
-            labels = table["label"].filter(pa.array(fresh)).to_pylist()
-            codes = np.array([classes.setdefault(label, len(classes)) for label in labels], np.int64)
-            totals.update(codes.tolist())
-            columns = [pa.array(draws), pa.array(codes), pa.array(rows)]
-            groups.add(pa.table(columns, schema=_GROUPS), bucket_of(draws, self.buckets))
-        order = sorted(classes, key=lambda label: (label is not None, label))
-        rank = np.argsort([classes[label] for label in order])  # numbers that no order of parts decides
-        strata = Strata(np.array([totals[classes[label]] for label in order], np.int64), self.split)
-        for bucket in groups:
-            draws, codes, rows = (bucket[name].to_numpy() for name in _GROUPS.names)
-            if len(draws):
-                scenes, at = np.unique(draws, return_inverse=True)
-                self.later.split(
-                    rows, _ranked(strata, rank[codes] if len(rank) else codes, at, len(scenes))[at]
-                )
-
-    def _carry(self) -> None:
-        """The second pass: every sample to its place, with its key and split."""
-        layout = Layout(self.folder / "layout", self.survey.rows, self.settings)
-        dropped = Spill(self.folder / "dropped", DROPPED, self.buckets)
-        labels: set[str] = set()
-        for table, early, later in self._read(MARKED.names, self.early, self.later):
-            fresh = _fresh(table, early, later)
-            gone = _gone(table, fresh, early, later)
-            names = np.array([hash64(name) for name in gone["name"].to_pylist()], np.uint64)
-            dropped.add(gone, bucket_of(names, self.buckets))
-            self.plan.counts.update(gone["status"].to_pylist())
-            kept, rekey, split = table.filter(pa.array(fresh)), later.rekey[fresh], later.split[fresh]
-            marks = marks_of(kept)
-            codes = self.joined.splits(marks["draw"], self.split)
-            codes = np.where((split != NO_SPLIT) & ~self.joined.settled(marks["draw"]), split, codes)
-            labels |= {label for label in kept["label"].unique().to_pylist() if label is not None}
-            layout.add(_placed(kept, marks, rekey, codes), codes)
-        for part in _same_size(map(_by_name, dropped)):
-            self.plan.add_part("dropped", part)
-        for code, units in layout.units():
-            self.plan.add_unit(units.cast(PLAN), NAMES[code])
-        numbers = self.plan.settings.get("classes") == "numbers"
-        self.plan.classes = _classes(labels, self.known.classes if self.known else [], numbers=numbers)
-
-
-_KEYS = pa.schema([("key", pa.uint64()), ("row", pa.int64())])
-_GROUPS = pa.schema([("draw", pa.uint64()), ("label", pa.int64()), ("row", pa.int64())])
-
-
-def _pair(hashes: NDArray[np.uint64], rows: NDArray[np.int64]) -> pa.Table:
-    return pa.table([pa.array(hashes), pa.array(rows)], schema=_KEYS)
-
-
-def _settle_keys(keys: Spill, decisions: Decisions) -> None:
-    """Whoever wants a key that somebody else wants too, or has, gets one of its own."""
-    for bucket in keys:
-        hashes, rows = bucket["key"].to_numpy(), bucket["row"].to_numpy()
-        order = np.argsort(hashes, kind="stable")
-        same = hashes[order][1:] == hashes[order][:-1]
-        shared = np.append(same, False) | np.insert(same, 0, False)
-        wanted = rows[order][shared]
-        if len(wanted := wanted[wanted >= 0]):
-            decisions.rekey(wanted)
-
-
-def _candidates(table: pa.Table, marks: NDArray[Any], rows: NDArray[np.int64]) -> pa.Table:
-    same = marks["same"]
-    columns = {
-        "a": pa.array(same[:, 0]), "b": pa.array(same[:, 1]), "piece": pa.array(marks["piece"]),
-        "given": pa.array(np.zeros(len(rows), bool)), "row": pa.array(rows), "draw": pa.array(marks["draw"]),
-    }  # fmt: skip
-    return pa.table(
-        [columns.get(f.name, table[f.name] if f.name not in columns else None) for f in CANDIDATE],
-        schema=CANDIDATE,
-    )
-
-
-def _given(table: pa.Table, draws: NDArray[np.uint64], *, arrays: bool) -> pa.Table:
-    """Samples of the snapshot before as candidates: every piece of an object they have is a duplicate."""
-    told = [
-        a if arrays and a else c
-        for a, c in zip(table["arrays"].to_pylist(), table["content"].to_pylist(), strict=True)
-    ]
-    same = np.array([hash128("same", text) for text in told], np.uint64).reshape(-1, 2)
-    zeros, count = np.zeros(len(told), np.uint64), len(told)
-    columns = [
-        pa.array(same[:, 0]), pa.array(same[:, 1]), pa.array(zeros), table["fingerprint"],
-        pa.array(np.ones(count, bool)), pa.array(np.full(count, -1)), pa.array(np.zeros(count, np.int64)),
-        table["source"], pa.array([""] * count), pa.array(draws),
-    ]  # fmt: skip
-    return pa.table(columns, schema=CANDIDATE)
-
-
-def _fresh(table: pa.Table, *verdicts: Verdict) -> NDArray[np.bool_]:
-    fresh: NDArray[np.bool_] = pc.equal(table["status"], "ok").to_numpy().copy()
-    for verdict in verdicts:
-        fresh[verdict.rows] = False
-    return fresh
-
-
-def _gone(table: pa.Table, fresh: NDArray[np.bool_], *verdicts: Verdict) -> pa.Table:
-    """Rows that are left out, as DROPPED: as the survey said, or as was decided."""
-    rows = np.flatnonzero(~fresh)
-    chosen = table.take(pa.array(rows))
-    told = {name: chosen[name].to_pylist() for name in ("status", "reason", "detail")}
-    for verdict in reversed(verdicts):  # what was decided first holds
-        for i, place in enumerate(np.searchsorted(rows, verdict.rows).tolist()):
-            for name in told:
-                told[name][place] = getattr(verdict, name)[i]
-    columns = [pa.array(told[f.name], f.type) if f.name in told else chosen[f.name] for f in DROPPED]
-    return pa.table(columns, schema=DROPPED).filter(
-        pc.not_equal(pa.array(told["status"], pa.string()), KNOWN)
-    )
-
-
-def _by_name(dropped: pa.Table) -> pa.Table:
-    """By the hash of the name, so that all buckets together are in one order, however many they are."""
-    dropped = dropped.sort_by([("name", "ascending"), ("suffix", "ascending")])
-    names = np.array([hash64(name) for name in dropped["name"].to_pylist()], np.uint64)
-    return dropped.take(pa.array(np.argsort(names, kind="stable")))
-
-
-def _same_size(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    held = DROPPED.empty_table()
-    for table in tables:
-        held = pa.concat_tables([held, table])
-        while held.num_rows >= PART_ROWS:
-            yield held.slice(0, PART_ROWS)
-            held = held.slice(PART_ROWS)
-    yield held
-
-
-def _placed(
-    table: pa.Table, marks: NDArray[Any], rekey: NDArray[np.bool_], codes: NDArray[np.int8]
-) -> pa.Table:
-    """Rows as PLACED, with their final keys."""
-    keys = table["key"]
-    if rekey.any():
-        pairs = zip(keys.to_pylist(), table["name"].to_pylist(), rekey.tolist(), strict=True)
-        keys = pa.array([f"{key}-{name_tag(name)}" if own else key for key, name, own in pairs])
-    split = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(NAMES)).cast(pa.string())
-    given = {"key": keys, "split": split, "place": pa.array(marks["place"])}
-    return pa.table([given[f.name] if f.name in given else table[f.name] for f in PLACED], schema=PLACED)
-
-
-def _ranked(strata: Strata, codes: NDArray[np.int64], at: NDArray[np.int64], scenes: int) -> NDArray[np.int8]:
-    """The split of each scene, in the order of their draws: a scene's class is its most frequent, the first of those."""
-    pairs, counts = np.unique(np.stack([at, codes]), axis=1, return_counts=True)
-    order = np.lexsort((pairs[1], -counts, pairs[0]))
-    first = order[np.searchsorted(pairs[0][order], np.arange(scenes))]
-    return strata.assign(pairs[1][first], np.bincount(at, minlength=scenes))
-
-
-class _Joined:
-    """Scenes that are linked by duplicates share a draw; those linked to a known one share its split."""
-
-    def __init__(
-        self, links: NDArray[np.uint64], anchors: list[tuple[NDArray[np.uint64], NDArray[np.int8]]]
-    ) -> None:
-        from pipelines.stages.dedup import components
-
-        self._draws = np.unique(links)
-        left, right = (np.searchsorted(self._draws, links[:, i]) for i in (0, 1))
-        self._first = components(left, right, len(self._draws))
-        self._known = np.empty(0, np.uint64)
-        self._codes = np.empty(0, np.int8)
-        if anchors:
-            draws = self.draws(np.concatenate([draws for draws, _ in anchors]))
-            self._known, first = np.unique(draws, return_index=True)
-            self._codes = np.concatenate([codes for _, codes in anchors])[first]
-
-    def draws(self, draws: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """The draw that all linked scenes have in common."""
-        at, found = _at(draws, self._draws)
-        joined: NDArray[np.uint64] = draws.copy()
-        joined[found] = self._draws[self._first[at[found]]]
-        return joined
-
-    def settled(self, draws: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Whether the snapshot before has settled their split."""
-        return _at(self.draws(draws), self._known)[1]
-
-    def splits(self, draws: NDArray[np.uint64], shares: Mapping[str, Any]) -> NDArray[np.int8]:
-        """Codes: as the snapshot before has it, else by hash."""
-        draws = self.draws(draws)
-        codes = split_by_draw(draws, shares)
-        at, found = _at(draws, self._known)
-        codes[found] = self._codes[at[found]]
-        return codes
-
-
-def _at(
-    values: NDArray[np.uint64], ordered: NDArray[np.uint64]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    if not len(ordered):
-        return np.zeros(len(values), np.int64), np.zeros(len(values), bool)
-    at = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
-    return at, ordered[at] == values
-
-
-def _classes(labels: set[str], known: Sequence[str], *, numbers: bool) -> list[str]:
-    """Names by class number: those there are, whole numbers by value; new ones come behind the known ones.
-
-    `numbers`: they are class numbers already and stand for themselves, up to 99,999.
-    """
-    if numbers:
-        if strange := sorted(name for name in labels if not re.fullmatch(r"0|[1-9]\d{0,4}", name)):
-            raise ValueError(
-                f"classes: numbers wants labels from 0 to 99999, got {strange[0]!r}; leave classes out"
-            )
-        return [str(i) for i in range(max(len(known), *(int(name) + 1 for name in labels), 0))]
-    return [*known, *sorted(labels - set(known), key=_by_value)]
-
-
-def _by_value(name: str) -> tuple[int, str]:
-    return int(name) if re.fullmatch(r"0|[1-9]\d{0,17}", name) else 10**18, name

@@ -99,7 +99,7 @@ def num_buckets(rows: int) -> int:
 
 
 def bucket_of(hashes: NDArray[np.uint64], buckets: int) -> NDArray[np.int64]:
-    """The bucket of evenly spread 64-bit numbers by their highest bits: buckets in order, numbers in order."""
+    """The bucket of evenly spread 64-bit numbers, by their highest bits: in the order of the numbers."""
     bits = buckets.bit_length() - 1
     if bits == 0:
         return np.zeros(len(hashes), np.int64)
