@@ -38,7 +38,6 @@ class Memo:
             _UNSEAL: self._unseal,
             _ROWS: self._rows_of,
             _BUILD: self._build_unit,
-            _DROPPED: self._dropped_table,
             _LIST: self._shard_list,
         }
         with ExitStack() as stack:
@@ -75,9 +74,6 @@ class Memo:
             self._built[key] = replace(built, tar=_Kept(kept))
         return self._built[key]
 
-    def _dropped_table(self, rows: list[dict[str, Any]]) -> bytes:
-        return self._remembered(tuple((row["name"], row["reason"]) for row in rows), _DROPPED, rows)
-
     def _shard_list(self, snapshot: manifest.Manifest) -> bytes:
         return self._remembered(snapshot.digest, _LIST, snapshot)
 
@@ -98,4 +94,4 @@ class _Kept(type(Path())):  # type: ignore[misc]
 
 _FROM, _ROWS, _BUILD = parquet.from_parquet, index.rows_of, pack.build_unit
 _UNSEAL = sealing.unseal
-_DROPPED, _LIST = pack.dropped_table, manifest.shard_list
+_LIST = manifest.shard_list

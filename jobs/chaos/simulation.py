@@ -19,12 +19,11 @@ from typing import Any, Final
 
 from jobs.chaos.invariants import Truth, torn, truth_of, violations
 from jobs.chaos.memo import Memo
-from jobs.chaos.small import Work, build, make_pictures, plan_of_rows, survey
+from jobs.chaos.small import Work, build, make_pictures, survey, work_on
 from jobs.chaos.world import Actor, Chances, MemoryStorage, World
 from pipelines.shards import manifest
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.gc import collect
-from pipelines.shards.known import Known
 from pipelines.shards.manifest import Conflict
 from pipelines.shards.pack import pack_unit
 from pipelines.shards.planned import read_plan
@@ -62,16 +61,11 @@ class Simulator:
         rows = survey(folder / "source")
         fewer = [row for row in rows if row["name"] not in ("2.png", "3.png")]
         first = [row for row in rows if row["name"] in ("0.png", "1.png", "bad.png")]
-        whole = Work(name="all", plan=plan_of_rows(rows), parent=None)
-        other = Work(name="other", plan=plan_of_rows(fewer), parent=None)
-        base = Work(name="base", plan=plan_of_rows(first), parent=None)
+        whole, other, base = work_on("all", rows), work_on("other", fewer), work_on("base", first)
         with self.memo():
             bare, based = self._scene((whole, other)), self._scene((base,))
             rest = [row for row in rows if row["name"] not in ("0.png", "1.png", "bad.png")]
-            later = Work(
-                name="later", parent=based.truths["base"].digest,
-                plan=plan_of_rows(rest, known=Known(self._dataset(based.objects))),
-            )  # fmt: skip
+            later = work_on("later", rest, parent=self._dataset(based.objects))
             grown = self._scene((later,), based.objects)
         grown = Scene(works=grown.works, objects=based.objects, truths=grown.truths)
         alone = Scene(works=(whole,), objects={}, truths=bare.truths)

@@ -14,8 +14,10 @@ import pyarrow as pa
 import modalities
 from jobs.config.schema import Source as DeclaredSource
 from pipelines.jsontext import digest
+from pipelines.parquet import to_parquet
 from pipelines.shards import manifest as manifests
 from pipelines.shards.closing import commit_run
+from pipelines.shards.dataset import Dataset
 from pipelines.shards.known import Known
 from pipelines.shards.manifest import Books, Conflict
 from pipelines.shards.marks import SURVEY, marked
@@ -40,6 +42,7 @@ class Work:
     """One run that somebody wants done: a plan over the snapshot `parent` (a digest, or None)."""
 
     name: str
+    survey: bytes  # as the survey's worker put it
     plan: Plan
     parent: str | None
 
@@ -47,10 +50,11 @@ class Work:
     def objects(self) -> tuple[str, list[tuple[str, bytes]]]:
         """The plan's name and what the real `write_plan` puts, in its order: the same every time."""
         recorder = _Recorder()
+        recorder.put(f"runs/{self.name}/survey/000000.parquet", self.survey)
         return write_plan(recorder, self.plan, "image", survey=self.name), recorder.puts
 
     def write(self, storage: Storage) -> str:
-        """Put the plan, as `write_plan` does."""
+        """Put the survey and the plan, as a worker and `write_plan` do."""
         plan, puts = self.objects
         for key, content in puts:
             storage.put(key, content)
@@ -95,11 +99,13 @@ def survey(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def plan_of_rows(rows: list[dict[str, Any]], *, known: Known | None = None) -> Plan:
-    """The real plan of some rows of the survey."""
+def work_on(name: str, rows: list[dict[str, Any]], *, parent: Dataset | None = None) -> Work:
+    """The real plan of some rows of the survey, over the snapshot `parent`."""
     table = pa.Table.from_pylist(rows, schema=SURVEY)
     table = marked(table, settings=SETTINGS, patterns=modalities.get("image").patterns)
-    return make_plan(Survey.of(table), settings=SETTINGS, known=known)
+    plan = make_plan(Survey.of(table), settings=SETTINGS, known=Known(parent) if parent else None)
+    digest_ = parent.manifest.digest if parent else None
+    return Work(name=name, survey=to_parquet(table), plan=plan, parent=digest_)
 
 
 def build(
@@ -123,7 +129,9 @@ def build(
             pack(storage, plan, unit)
         committed, _ = commit_run(
             storage, run=f"{work.name}/{plan}", parent=parent, left_out=left_out(work.plan.counts),
-            modality="image", settings=digest(SETTINGS), classes=work.plan.classes, job={},
+            modality="image",
+            settings=digest(["image", SETTINGS]), classes=work.plan.classes,
+            job={**SETTINGS, "source": {"anonymous": False}},
         )  # fmt: skip
     return committed.digest
 

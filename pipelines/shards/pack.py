@@ -32,6 +32,7 @@ class Done:
 
     shard: Shard | None
     counts: Mapping[str, int] = field(default_factory=dict)
+    left_out: str = ""  # BLAKE3 of the quarantine file, when there is one
 
 
 def dropped_table(rows: list[dict[str, Any]]) -> bytes:
@@ -40,18 +41,20 @@ def dropped_table(rows: list[dict[str, Any]]) -> bytes:
     return to_parquet(pa.table(columns, schema=DROPPED))
 
 
-def write_dropped(storage: Storage, key: str, rows: list[dict[str, Any]]) -> None:
-    """Keep what was left out."""
-    storage.put(key, dropped_table(rows))
-
-
 def read_done(storage: Storage, plan: str, unit: int) -> Done | None:
-    """The done-marker of a unit, or None while it has none."""
+    """The done-marker of a unit, or None while it has none; Corrupt when it is not that."""
+
+    def parse(content: bytes) -> Done:
+        record = unseal(content)
+        if (record.get("plan"), record.get("unit")) != (plan, unit):
+            raise Corrupt("it is the mark of something else")
+        shard = Shard(**record["shard"]) if record["shard"] else None
+        return Done(shard=shard, counts=record["counts"], left_out=record["left_out"])
+
     try:
-        record = read_verified(storage, done_key(plan, unit), unseal)
+        return read_verified(storage, done_key(plan, unit), parse)
     except FileNotFoundError:
         return None
-    return Done(shard=Shard(**record["shard"]) if record["shard"] else None, counts=record["counts"])
 
 
 def done_key(plan: str, unit: int) -> str:
@@ -62,9 +65,11 @@ def dropped_key(plan: str, unit: int) -> str:
     return f"quarantine/{plan}/{unit:06}.parquet"
 
 
-def seal_done(done: Done) -> bytes:
+def seal_done(plan: str, unit: int, done: Done) -> bytes:
     """A done-marker as it is stored."""
-    return seal({"shard": vars(done.shard) if done.shard else None, "counts": dict(done.counts)})
+    shard = vars(done.shard) if done.shard else None
+    counts = dict(done.counts)
+    return seal({"plan": plan, "unit": unit, "shard": shard, "counts": counts, "left_out": done.left_out})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +79,7 @@ class Built:
     done: Done
     tar: Path
     index: bytes
-    dropped: list[dict[str, Any]]
+    dropped: bytes  # the quarantine file, or nothing
 
 
 def pack_unit(storage: Storage, plan: str, unit: int) -> Done:
@@ -91,8 +96,8 @@ def pack_unit(storage: Storage, plan: str, unit: int) -> Done:
             _store(storage, shard.key, built.tar, shard.size)
             _store(storage, shard.index_key, built.index, len(built.index))
     if built.dropped:
-        write_dropped(storage, dropped_key(plan, unit), built.dropped)
-    storage.put(done_key(plan, unit), seal_done(built.done))
+        storage.put(dropped_key(plan, unit), built.dropped)
+    storage.put(done_key(plan, unit), seal_done(plan, unit, built.done))
     return built.done
 
 
@@ -118,8 +123,10 @@ def build_unit(rows: list[dict[str, Any]], head: Mapping[str, Any], folder: Path
     counts = {
         status: sum(row["status"] == status for row in dropped) for status in ("quarantined", "filtered")
     }
-    done = Done(shard=shard, counts={"written": len(written), **counts})
-    return Built(done=done, tar=path, index=index, dropped=dropped)
+    table = dropped_table(dropped) if dropped else b""
+    left_out = blake3.blake3(table).hexdigest() if dropped else ""
+    done = Done(shard=shard, counts={"written": len(written), **counts}, left_out=left_out)
+    return Built(done=done, tar=path, index=index, dropped=table)
 
 
 def _write_tar(

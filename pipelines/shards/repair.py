@@ -1,13 +1,16 @@
 """Making a damaged dataset whole again: only what is damaged, from the sources, with the same bytes."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.shards.check import UNREADABLE, Problem, find_problems
+from pipelines.jsontext import digest
+from pipelines.parquet import from_parquet
+from pipelines.shards.check import UNREADABLE, Problem, find_problems, plan_head
 from pipelines.shards.dataset import Dataset
+from pipelines.shards.known import Known
 from pipelines.shards.manifest import (
     Manifest,
     Shard,
@@ -26,15 +29,15 @@ from pipelines.shards.pack import (
     build_unit,
     done_key,
     dropped_key,
-    dropped_table,
     read_done,
     seal_done,
 )
-from pipelines.shards.planned import is_of_plan, read_plan, read_unit
-from pipelines.shards.storage import Storage
+from pipelines.shards.plan import Survey, make_plan
+from pipelines.shards.planned import is_of_plan, read_plan, read_unit, write_plan
+from pipelines.shards.storage import Storage, read_verified
 from pipelines.shards.tar import TarWriter
 
-Replan = Callable[[Manifest, int], None]  # makes plan and survey quarantine of run i anew, in place
+Settings = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # of a job: what decides the bytes
 
 
 @dataclass(kw_only=True)
@@ -46,12 +49,12 @@ class Repaired:
     digest: str = ""
 
 
-def repair(storage: Storage, *, replan: Replan | None = None) -> Repaired:
+def repair(storage: Storage, *, settings_of: Settings) -> Repaired:
     """Rebuild what `rayloom check` finds damaged, and check again.
 
     Manifests come from their copies and the marks of their runs; shards from their own intact members or the
-    sources; indexes, marks and quarantine from the sources, by the plan; plans by `replan`. What is put in
-    place has the bytes that the manifest names, or is left as it was.
+    sources; indexes, marks and quarantine from the sources, by the plan; plans from the survey. What is put
+    in place has the bytes that the manifest names, or is left as it was.
     """
     problems, manifest = find_problems(storage)
     done = Repaired()
@@ -60,7 +63,10 @@ def repair(storage: Storage, *, replan: Replan | None = None) -> Repaired:
         problems, manifest = find_problems(storage)
     if manifest is not None and problems:
         damaged = {problem.key for problem in problems}
-        done.objects += _plans(storage, manifest, damaged, replan)
+        done.objects += _plans(storage, manifest, damaged, settings_of)
+        damaged |= {
+            problem.key for problem in find_problems(storage, share=0.0)[0]
+        }  # what a lost plan had hidden
         done.objects += _units(storage, manifest, damaged)
         problems, manifest = find_problems(storage)
     done.left, done.digest = problems, manifest.digest if manifest else ""
@@ -127,7 +133,7 @@ def _marked_shards(storage: Storage, head: dict[str, Any]) -> list[Shard]:
     return shards
 
 
-def _plans(storage: Storage, manifest: Manifest, damaged: set[str], replan: Replan | None) -> Iterator[str]:
+def _plans(storage: Storage, manifest: Manifest, damaged: set[str], settings_of: Settings) -> Iterator[str]:
     for number, run in enumerate(manifest.plans):
         plan = plan_of(run)
         key = f"runs/{plan}/head.json"
@@ -136,9 +142,27 @@ def _plans(storage: Storage, manifest: Manifest, damaged: set[str], replan: Repl
             storage.replace(copy_key(snapshot), head_of(snapshot))
             yield key
         keys = {key for key in damaged if is_of_plan(key, plan)}
-        if replan and keys:
-            replan(manifest, number)
+        if keys and _planned_again(storage, load(storage, number), settings_of):
             yield from sorted(keys)
+
+
+def _planned_again(storage: Storage, snapshot: Manifest, settings_of: Settings) -> bool:
+    """Make the plan of a snapshot anew from its survey, and put it where it was; False when it is another."""
+    survey, _, plan = snapshot.plans[-1].partition("/")
+    settings = settings_of(snapshot.job)
+    if digest([snapshot.modality, settings]) != snapshot.settings:
+        return False
+    try:
+        keys = list(storage.list(f"runs/{survey}/survey/"))
+        tables = [read_verified(storage, key, from_parquet) for key in keys]
+        known = Known(Dataset(storage, load(storage, snapshot.number - 1))) if snapshot.number else None
+        found = Survey(sum(t.num_rows for t in tables), lambda columns: (t.select(columns) for t in tables))
+        made = make_plan(found, settings=settings, known=known)
+        anonymous = bool(snapshot.job.get("source", {}).get("anonymous", False))
+        name = write_plan(storage, made, snapshot.modality, survey=survey, anonymous=anonymous, replace=True)
+    except UNREADABLE:
+        return False
+    return name == plan
 
 
 def _units(storage: Storage, manifest: Manifest, damaged: set[str]) -> Iterator[str]:
@@ -151,16 +175,25 @@ def _units(storage: Storage, manifest: Manifest, damaged: set[str]) -> Iterator[
             yield shard.key
     for plan in dataset.plans():
         try:
-            head = read_plan(storage, plan)
-            rows = [(unit, read_unit(storage, plan, unit)) for unit in _broken(storage, plan, head, damaged)]
+            head = plan_head(storage, plan)
         except UNREADABLE:
-            continue  # the plan itself is gone; the second check says so
-        for unit, planned in rows:
-            with storage.staging() as folder:
-                built = build_unit(planned, head, folder)
-                if built.done.shard and wanted.get(built.done.shard.digest) != built.done.shard:
-                    continue  # the sources are not what they were
-                yield from _placed(storage, plan, unit, built, damaged)
+            continue  # the plan itself is gone; the check that follows says so
+        for unit in _broken(storage, plan, head, damaged):
+            yield from _unit(storage, plan, unit, head, wanted, damaged)
+
+
+def _unit(
+    storage: Storage, plan: str, unit: int, head: dict[str, Any], wanted: dict[str, Shard], damaged: set[str]
+) -> Iterator[str]:
+    try:
+        planned = read_unit(storage, plan, unit)
+    except UNREADABLE:
+        return
+    with storage.staging() as folder:
+        built = build_unit(planned, head, folder)
+        if built.done.shard and wanted.get(built.done.shard.digest) != built.done.shard:
+            return  # the sources are not what they were
+        yield from _placed(storage, plan, unit, built, damaged)
 
 
 def _broken(storage: Storage, plan: str, head: dict[str, Any], damaged: set[str]) -> Iterator[int]:
@@ -178,19 +211,19 @@ def _broken(storage: Storage, plan: str, head: dict[str, Any], damaged: set[str]
 
 
 def _placed(storage: Storage, plan: str, unit: int, built: Built, damaged: set[str]) -> Iterator[str]:
-    parts: dict[str, bytes | Path] = {done_key(plan, unit): seal_done(built.done)}
+    parts: dict[str, bytes | Path] = {done_key(plan, unit): seal_done(plan, unit, built.done)}
     if built.done.shard:
         parts[built.done.shard.key] = built.tar
         parts[built.done.shard.index_key] = built.index
     if built.dropped:
-        parts[dropped_key(plan, unit)] = dropped_table(built.dropped)
+        parts[dropped_key(plan, unit)] = built.dropped
     for key in parts.keys() & damaged:
         storage.replace(key, parts[key])
         yield key
 
 
 def _salvaged(dataset: Dataset, shard: Shard) -> bool:
-    """Write a shard again from its own members, when all of them are intact and only what is between is not."""
+    """Write a shard again from its members, when they are intact and only what is between them is not."""
     try:
         with dataset.storage.staging() as folder:
             path = folder / "shard.tar"

@@ -25,7 +25,7 @@ from pipelines.loading import load_sample
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.index import Row, write_index
 from pipelines.shards.manifest import Books, Manifest, Shard, commit
-from pipelines.shards.pack import write_dropped
+from pipelines.shards.pack import dropped_table
 from pipelines.shards.storage import open_storage
 from pipelines.shards.tar import TarWriter
 
@@ -69,7 +69,8 @@ def write_dataset(root: Path, modality: str, splits: Mapping[str, int]) -> Datas
         storage.put(shard.index_key, index)
         shards.append(shard)
     lost = {"status": "quarantined", "name": HOSTILE, "suffix": "", "entry": "", "content": None, "head": b""}
-    write_dropped(storage, "quarantine/p/survey.parquet", [{**lost, "reason": HOSTILE, "detail": HOSTILE}])
+    left_out = dropped_table([{**lost, "reason": HOSTILE, "detail": HOSTILE}])
+    storage.put("quarantine/p/survey.parquet", left_out)
     books = Books(inputs=seed + 1, written=seed, quarantined=1)
     manifest = Manifest(
         number=0, parent=None, modality=modality, settings="", plans=["x/p"], classes=CLASSES, books=books,

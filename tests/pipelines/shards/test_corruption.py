@@ -1,0 +1,135 @@
+"""Hundreds of ways to damage a finished dataset: every one is noticed, and repaired to the same bytes."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobs.chaos.memo import Memo
+from jobs.chaos.small import SETTINGS
+from jobs.chaos.world import Chances, MemoryStorage, World
+from pipelines.shards.check import find_problems
+from pipelines.shards.manifest import load
+from pipelines.shards.repair import repair
+from pipelines.shards.storage import LocalStorage
+
+NEEDED = ("manifest/", "shards/", "index/", "quarantine/", "runs/")
+CASES = 420
+
+
+def flip_bit(content: bytes, rng: random.Random, alike: list[bytes]) -> bytes | None:
+    changed = bytearray(content)
+    changed[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def cut(content: bytes, rng: random.Random, alike: list[bytes]) -> bytes | None:
+    return content[: rng.randrange(len(content))]
+
+
+def add(content: bytes, rng: random.Random, alike: list[bytes]) -> bytes | None:
+    return content + rng.randbytes(rng.choice((1, 512, 1024)))
+
+
+def zero(content: bytes, rng: random.Random, alike: list[bytes]) -> bytes | None:
+    start = rng.randrange(len(content) // 2)
+    end = min(start + rng.choice((64, 512, 4096)), len(content))
+    if not any(content[start:end]):
+        start, end = 0, len(content) // 2
+    return content[:start] + bytes(end - start) + content[end:]
+
+
+def empty(content: bytes, rng: random.Random, alike: list[bytes]) -> bytes | None:
+    return b""
+
+
+def lose(content: bytes, rng: random.Random, alike: list[bytes]) -> bytes | None:
+    return None
+
+
+def swap(content: bytes, rng: random.Random, alike: list[bytes]) -> bytes | None:
+    """Another intact object of its kind under its name."""
+    others = [other for other in alike if other != content]
+    return rng.choice(others) if others else None
+
+
+def turn(content: bytes, rng: random.Random, alike: list[bytes]) -> bytes | None:
+    """Two halves the wrong way round: members of a tar in each other's place."""
+    half = len(content) // 2 // 512 * 512 or len(content) // 2
+    turned = content[half:] + content[:half]
+    return turned if turned != content else content[:-1]
+
+
+DAMAGES: list[Callable[[bytes, random.Random, list[bytes]], bytes | None]] = [
+    flip_bit, cut, swap, lose, zero, flip_bit, turn, add, empty, flip_bit,
+]  # fmt: skip
+
+
+def settings_of(job: object) -> dict[str, object]:
+    return SETTINGS
+
+
+@pytest.fixture
+def world(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The finished dataset in memory."""
+    monkeypatch.setenv("RAYLOOM_SANDBOX", "0")
+    world, storage = World(0, Chances(), tmp_path), LocalStorage(finished)
+    world.objects = {key: (storage.get(key), 0.0) for key in storage.list("")}
+    return world
+
+
+def test_every_damage_is_noticed_and_repaired(world: World, tmp_path: Path) -> None:
+    storage, rng = MemoryStorage(world), random.Random(0)
+    want = load(storage).digest
+    golden = dict(world.objects)
+    needed = [k for k in golden if k.startswith(NEEDED) and "/survey/" not in k and "/clusters/" not in k]
+    kinds = Counter[tuple[str, str]]()
+    (tars := tmp_path / "tars").mkdir()
+    with Memo(tars)():  # pure functions of content remember their results; no file is read twice
+        assert find_problems(storage)[0] == []
+        for case in range(CASES):
+            key = needed[case % len(needed)]
+            damage = DAMAGES[case // len(needed) % len(DAMAGES)]
+            if (key, damage) == ("manifest/000001.json", lose):
+                continue  # then the snapshot is not committed yet: see below
+            kind = (key.split("/")[0], key.rpartition(".")[2])
+            alike = [golden[k][0] for k in needed if (k.split("/")[0], k.rpartition(".")[2]) == kind]
+            changed = damage(golden[key][0], rng, alike)
+            told = f"case {case}: {damage.__name__} of {key}"
+            assert changed != golden[key][0], told
+            del world.objects[key]
+            if changed is not None:
+                world.objects[key] = (changed, 0.0)
+            assert find_problems(storage)[0], f"{told} was not noticed"
+            done = repair(storage, settings_of=settings_of)
+            assert done.left == [], f"{told} was not repaired: {done.left}"
+            assert done.digest == want
+            assert {k: world.objects[k][0] for k in needed} == {k: golden[k][0] for k in needed}, told
+            kinds[damage.__name__, kind[0]] += 1
+    assert sum(kinds.values()) >= 400
+    assert {where for _, where in kinds} == {name.rstrip("/") for name in NEEDED}
+    assert {what for what, _ in kinds} == {damage.__name__ for damage in DAMAGES}
+
+
+def test_a_snapshot_whose_head_is_gone_is_as_before_its_commit(world: World) -> None:
+    """Nothing else can be known of it; the same job run again commits it again."""
+    before, storage = load(MemoryStorage(world), 0).digest, MemoryStorage(world)
+    del world.objects["manifest/000001.json"]
+    assert load(storage).digest == before
+    assert find_problems(storage)[0] == []
+
+
+def test_a_lie_with_a_good_seal_is_noticed(world: World) -> None:
+    """Somebody who knows the format, but changes one thing alone."""
+    from pipelines.seal import seal, unseal
+
+    storage = MemoryStorage(world)
+    head = unseal(world.objects["manifest/000001.json"][0])
+    for name, value in (("parent", "0" * 64), ("number", 7), ("classes", ["x"]), ("digest", "0" * 64)):
+        world.objects["manifest/000001.json"] = (seal({**head, name: value}), 0.0)
+        assert find_problems(storage)[0], name
+    for missing in ("books", "plans", "shards"):
+        world.objects["manifest/000001.json"] = (seal({k: v for k, v in head.items() if k != missing}), 0.0)
+        assert find_problems(storage)[0], missing
