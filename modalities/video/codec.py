@@ -1,5 +1,6 @@
 """Videos <-> arrays: RGB frames with the second each is shown at."""
 
+from collections.abc import Callable
 from io import BytesIO
 
 import numpy as np
@@ -13,18 +14,27 @@ from modalities.video.schema import NO_VIDEO, TOO_LARGE
 from modalities.video.writer import LOSSLESS_RGB, lossy, write_rgb
 
 
-def decode(files: Files, *, max_frames: int | None = None) -> Arrays:
+def decode(
+    files: Files,
+    *,
+    max_frames: int | None = None,
+    choose: Callable[[NDArray[np.float64]], NDArray[np.int64]] | None = None,
+) -> Arrays:
     """The video member as `frames` (t, h, w, 3) uint8, `times` (t,) float64 s, `num_frames` () int64.
 
     All frames when they fit `base.MAX_DECODED_BYTES` and `max_frames`; else as many as fit, evenly spaced,
     each from the middle of its share. `num_frames` counts what the file holds: more than `len(frames)` says
     that this is a sample. RGB, 8 bits, turned for display. Times are the container's, in whole microseconds.
+    `choose` names the frames itself: from the times of all of them, rising indices.
     BadSample: the reasons of `probe`, and "corrupt" for what does not decode.
     """
     raw = member(files)
     meta = probe(raw)
     timeline = read_timeline(raw, meta)
     picks = pick(len(timeline.times), timeline.height * timeline.width * 3, max_frames)
+    if choose is not None:
+        picks = choose(timeline.times)
+        base.check_decoded("frames", (len(picks), timeline.height, timeline.width, 3), 1)
     frames = _decord(raw, timeline, picks) if _suits_decord(meta, timeline) else None
     if frames is None:
         return _pyav(raw, meta, timeline, picks)
