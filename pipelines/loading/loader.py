@@ -14,9 +14,11 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from modalities.base import BadSample
 from pipelines.loading.augment import Step
+from pipelines.loading.augment.blend import blend as blended
+from pipelines.loading.augment.blend import check_alphas
 from pipelines.loading.buffers import TEXTS, Assembly, Batch, Pool
 from pipelines.loading.cache import CACHE, CACHE_BYTES
-from pipelines.loading.order import OPEN_SHARDS
+from pipelines.loading.order import OPEN_SHARDS, sample_rng
 from pipelines.loading.plan import Place, Plan
 from pipelines.loading.processes import in_processes
 from pipelines.loading.reading import PREFETCH_BYTES, Contents
@@ -53,6 +55,7 @@ class Loader(IterableDataset[Batch]):
         processes: the workers are processes instead of threads, for decoders that hold the GIL.
         tail: each epoch takes the newest snapshot there is when its first rank begins it; which one, is
             written in this folder, where the other ranks and resumed runs read it.
+        blend: {"mixup": 0.2, "cutmix": 1.0}: blends samples of a batch, and adds `soft_label`.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Loader(IterableDataset[Batch]):
         prefetch_bytes: int = PREFETCH_BYTES,
         processes: bool = False,
         tail: str | None = None,
+        blend: Mapping[str, float] | None = None,
     ) -> None:
         self._arguments = {
             name: value for name, value in locals().items() if name not in ("self", "__class__")
@@ -93,6 +97,9 @@ class Loader(IterableDataset[Batch]):
             raise ValueError(f"mix must be 'batches' or 'samples', got {mix!r}")
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.num_workers, self.drop_last, self.skip_bad = num_workers, drop_last, skip_bad
+        if blend is not None:
+            check_alphas(blend)
+        self.blend = blend
         self.processes, self.pin_memory = processes, pin_memory
         self.mixed = not isinstance(dataset, str | Dataset)
         if isinstance(dataset, str | Dataset):
@@ -270,7 +277,7 @@ class Loader(IterableDataset[Batch]):
                 yield self._made(places)
             return
         with ThreadPoolExecutor(self.num_workers, thread_name_prefix="loader") as threads:
-            ahead: deque[list[Future[Any]]] = deque()
+            ahead: deque[tuple[list[Place], list[Future[Any]]]] = deque()
             depth = AHEAD + 1
             try:
                 for places in plan:
@@ -279,23 +286,23 @@ class Loader(IterableDataset[Batch]):
                         range(i, len(places), self.num_workers)
                         for i in range(min(self.num_workers, len(places)))
                     ]
-                    ahead.append(
-                        [threads.submit(self._fill, assembly, places, s) for s in shares or [range(0)]]
-                    )
+                    filling = [threads.submit(self._fill, assembly, places, s) for s in shares or [range(0)]]
+                    ahead.append((places, filling))
                     if len(ahead) > depth:
-                        batch = self._gather(ahead.popleft())
+                        batch = self._gather(*ahead.popleft())
                         depth = max(1, min(AHEAD + 1, DECODED_BYTES // max(1, nbytes(batch))))
                         yield batch
                 while ahead:
-                    yield self._gather(ahead.popleft())
+                    yield self._gather(*ahead.popleft())
             finally:
-                for shares_ in ahead:
+                for _, shares_ in ahead:
                     for share in shares_:
                         share.cancel()
 
-    def _gather(self, shares: list[Future[Any]]) -> Batch:
+    def _gather(self, places: list[Place], shares: list[Future[Any]]) -> Batch:
         filled = [share.result() for share in shares]
-        return self._finish((filled[0][0], [error for _, errors in filled for error in errors]))
+        errors = [error for _, some in filled for error in some]
+        return self._finish((filled[0][0], errors), places)
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
@@ -321,7 +328,7 @@ class Loader(IterableDataset[Batch]):
             assembly.put(at, {**sample, "source": source.name} if self.mixed else sample)
         return assembly, errors
 
-    def _finish(self, filled: tuple[Assembly, list[str]]) -> Batch:
+    def _finish(self, filled: tuple[Assembly, list[str]], places: list[Place]) -> Batch:
         assembly, errors = filled
         self.skipped.update(errors)
         batch = assembly.finish()
@@ -329,10 +336,17 @@ class Loader(IterableDataset[Batch]):
             return {name: value[:0] for name, value in self._example().items()}
         if self._last is None:
             self._last = {n: v[:0] if n in TEXTS else v[:0].clone() for n, v in batch.items()}
+        if self.blend:
+            rng = sample_rng(
+                self.seed, places[0].epoch, f"batch of {places[0].source.name}/{batch['key'][0]}"
+            )
+            classes = len(places[0].source.dataset.manifest.classes)
+            return blended(batch, rng, alphas=self.blend, num_classes=classes)
         return batch
 
     def _made(self, places: list[Place]) -> Batch:
-        return self._finish(self._fill(Assembly(len(places), self._pool), places, range(len(places))))
+        filled = self._fill(Assembly(len(places), self._pool), places, range(len(places)))
+        return self._finish(filled, places)
 
     def _example(self) -> Batch:
         """A batch of this loader, for the fields of one without rows."""

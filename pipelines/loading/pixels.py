@@ -52,7 +52,7 @@ def decode_window(data: bytes, header: Header, window: Window) -> Pixels:
     least = int(np.ceil(header.height * scale)), int(np.ceil(header.width * scale))
     pixels = _decoded(data, "RGB", None, None, min_height=least[0], min_width=least[1], min_factor=2)
     down, across = pixels.shape[0] / header.height, pixels.shape[1] / header.width
-    top, left = int(window.top * down), int(window.left * across)
+    top, left = round(window.top * down), round(window.left * across)
     bottom = max(top + 1, round((window.top + window.height) * down))
     right = max(left + 1, round((window.left + window.width) * across))
     return resize(pixels[top:bottom, left:right], window.size)
@@ -67,6 +67,8 @@ def resize(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
         return np.ascontiguousarray(pixels)
     if pixels.dtype != np.uint8 or pixels.shape[2] == 1:
         return resample(np.ascontiguousarray(pixels), size[0], size[1], "bilinear")
+    if not pixels.flags.writeable:  # what Pillow gives; torch has no read-only tensors
+        pixels = pixels.copy()
     planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # a view: channels last in memory
     small = torch.nn.functional.interpolate(planes, size=size, mode="bilinear", antialias=True)
     return np.ascontiguousarray(small[0].permute(1, 2, 0).numpy())

@@ -69,7 +69,7 @@ def cut(arrays: Arrays, where: Window) -> Arrays:
     out = {**arrays, "image": resize(rgb(np.asarray(arrays["image"]))[here], where.size)}
     if "segmentation" in arrays:
         mask = np.ascontiguousarray(arrays["segmentation"][here])
-        out["segmentation"] = resample(mask, *where.size, "nearest")
+        out["segmentation"] = resample(mask[..., None], *where.size, "nearest")[..., 0]
     return out
 
 

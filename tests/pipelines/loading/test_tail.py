@@ -24,7 +24,9 @@ def test_an_epoch_keeps_its_snapshot_and_the_next_takes_the_newest(build, tmp_pa
     state = json.loads(json.dumps(ranks[0].state_dict()))
     late.load_state_dict(state)
     seen += [[key for batch in batches for key in batch["key"]] for batches in first]
-    assert Counter(key for part in seen for key in part) == Counter(row.key for _, row in Dataset.open(url, 0))
+    assert Counter(key for part in seen for key in part) == Counter(
+        row.key for _, row in Dataset.open(url, 0)
+    )
     assert keys(late) == seen[2]
     second = Counter(key for loader in ranks for key in keys(loader))
     assert second == Counter(row.key for _, row in Dataset.open(url, 1))
