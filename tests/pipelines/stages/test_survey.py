@@ -99,3 +99,31 @@ def test_the_switch_turns_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         SandboxError, match=r"does not start: it ended with exit code 1\n.*no.such.*RAYLOOM_SANDBOX=0 decodes"
     ):
         survey_entries(found, modalities.get("image"), [])
+
+
+RESIZE = {"kind": "transform", "how": "resize", "options": {"shorter": 16}}
+SHARP = {"kind": "filter", "field": "quality.blur", "min": 0.0}
+WIDE = {"kind": "filter", "field": "meta.width", "min": 1}
+
+
+@pytest.mark.parametrize(
+    ("stages", "decode", "starts"),
+    [
+        ([], True, 1),
+        ([], False, 0),
+        ([WIDE], False, 0),
+        ([SHARP], False, 1),
+        ([RESIZE], True, 0),
+        ([RESIZE, WIDE], False, 1),
+    ],
+)
+def test_headers_alone_are_read_without_the_decoders_process(
+    stages: list[dict[str, Any]], decode: bool, starts: int
+) -> None:
+    kind = modalities.get("image")
+    look = Look(raw=process.as_raw(kind.synth(0), kind), sidecars={})
+    with Sandbox() as sandbox:
+        [found] = sandbox.examine([look], kind, stages, decode=decode)
+        assert repr(found) == repr(process.examined(look, kind, stages, decode=decode))
+        assert not isinstance(found, BadSample)
+        assert sandbox.starts == starts
