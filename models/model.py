@@ -14,6 +14,8 @@ class Model(nn.Module):
     x is (b, c, h, w) for images and cubes, (b, c, t, h, w) for clips, (b, n, f) for points. coords (b, n, 3),
     wavelengths (b, c) nm, times (b, t) s; mask (b, n) is true for real tokens. Dense heads give (b, k, h, w),
     (b, k, t, h, w) or (b, n, k).
+
+    Linear maps start as `start` says; a part with a method `restart()` then sets its own weights.
     """
 
     def __init__(self, stem: Stem, backbone: Backbone, head: Head, *, init_std: float | None = None) -> None:
@@ -22,6 +24,9 @@ class Model(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 start(module, init_std)
+        for module in self.modules():
+            if callable(restart := getattr(module, "restart", None)):
+                restart()
 
     def embed(
         self,
