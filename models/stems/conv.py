@@ -19,7 +19,8 @@ class ConvStem(Stem):
     """(b, c, h, w) -> (b, n, d) on a grid (ceil(h / p), ceil(w / p)), p the product of the strides.
 
     `layers` are options of Convolution, with "width", a share of d, for all but the last:
-    ({"width": 0.5, "stride": 2, "norm": "batch", "act": "gelu"}, {"stride": 2}).
+    ({"width": 0.5, "stride": 2, "norm": "batch", "act": "gelu"}, {"stride": 2}). "skip": k adds to its output
+    what went into the layer k - 1 before it.
     `side.mask` hides tokens, (b, n): their own pixels become zero.
     Paper: Xiao et al., 2021, arXiv:2106.14881, sec. 3, without its last 1 x 1 convolution.
     """
@@ -35,6 +36,7 @@ class ConvStem(Stem):
     ) -> None:
         super().__init__()
         options = [dict(layer) for layer in layers]
+        self.skips = [layer.pop("skip", 0) for layer in options]
         widths = [round(dim * layer.pop("width", 1)) for layer in options]
         if widths[-1] != dim:
             raise ValueError(f"the last layer of a stem must have width 1, got {widths[-1] / dim}")
@@ -53,8 +55,12 @@ class ConvStem(Stem):
         # channels beside each other: then tokens and rasters are views of each other all the way down
         tokens = x.contiguous(memory_format=torch.channels_last).flatten(2).mT
         layout = Layout(grid=tuple(x.shape[2:]))
-        for layer, stride in zip(self.layers, self.strides, strict=True):
+        before: list[Tokens] = []
+        for layer, stride, skip in zip(self.layers, self.strides, self.skips, strict=True):
+            before.append(tokens)
             tokens, layout = layer(tokens, layout), coarser(layout, (stride, stride))
+            if skip:
+                tokens = tokens + before[-skip]
         return tokens, layout.with_(mask=side.mask)
 
     def check(self, x: Tensor) -> None:
