@@ -16,7 +16,8 @@ class SpectralStem(Stem):
     """(b, c, h, w) with wavelengths (b, c) nm -> (b, n, d) on a grid (ceil(c / bands), h', w'), any c.
 
     The last band is repeated to fill the last group; a group's wavelength is the mean of its bands. `hidden`
-    puts a layer of that width and a ReLU into the map.
+    puts a layer of that width and a ReLU into the map. With `sample`, a batch in training keeps only m bands,
+    m uniform from 1 to all of them: for heads that answer for a sample, since others need every token.
     Paper: Bao et al., 2023, arXiv:2309.16108 (one map for all channels), with groups of bands as in Hong et
     al., 2021, arXiv:2107.02988, sec. III-B.
     """
@@ -24,14 +25,21 @@ class SpectralStem(Stem):
     axes, shape = 3, "b c h w"
 
     def __init__(
-        self, in_chans: int, dim: int, *, bands: int = 4, patch: int = 4, hidden: int | None = None
+        self,
+        in_chans: int,
+        dim: int,
+        *,
+        bands: int = 4,
+        patch: int = 4,
+        hidden: int | None = None,
+        sample: bool = False,
     ) -> None:
         super().__init__()
         if in_chans != 1:
             raise ValueError(
                 f"a spectral stem takes any number of bands, so in_chans must be 1, got {in_chans}"
             )
-        self.bands, self.patch = bands, patch
+        self.bands, self.patch, self.sample = bands, patch, sample
         self.cells, self.values = patch**2, bands * patch**2
         self.project: nn.Module = nn.Linear(self.values, dim)
         if hidden is not None:
@@ -42,7 +50,11 @@ class SpectralStem(Stem):
         if side.wavelengths is None or side.wavelengths.shape != x.shape[:2]:
             got = None if side.wavelengths is None else tuple(side.wavelengths.shape)
             raise ValueError(f"a cube needs wavelengths (b, c) = {tuple(x.shape[:2])} in nm, got {got}")
-        groups = side.wavelengths[:, self._fill(x.shape[1], x.device)].unflatten(1, (-1, self.bands))
+        wavelengths = side.wavelengths
+        if self.sample and self.training:
+            kept = draw_bands(x.shape[1])
+            x, wavelengths = x[:, kept], wavelengths[:, kept]
+        groups = wavelengths[:, self._fill(x.shape[1], x.device)].unflatten(1, (-1, self.bands))
         grid = (groups.shape[1], *(-(-size // self.patch) for size in x.shape[2:]))
         return self.project(self.cut(x)), Layout(grid=grid, mask=side.mask, wavelengths=groups.mean(-1))
 
@@ -71,3 +83,11 @@ class SpectralStem(Stem):
         pieces = mean.unflatten(2, (-1, self.cells)).mT
         window = (self.patch, self.patch)
         return merge(pieces, window, (rows * self.patch, columns * self.patch))[:, :h, :w].movedim(-1, 1)
+
+
+def draw_bands(count: int) -> Tensor:
+    """Numbers of m bands without repeats, m uniform in 1 .. count, all subsets of m alike; torch's generator.
+
+    Source: Bao et al., 2023, arXiv:2309.16108, algorithm 1 (hierarchical channel sampling).
+    """
+    return torch.randperm(count)[: int(torch.randint(1, count + 1, ()))]
