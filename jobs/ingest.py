@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from jobs.cluster import cluster
 from jobs.config.schema import IngestJob
 from jobs.progress import Progress
 from pipelines.shards.storage import open_storage
+from pipelines.shards.trial import require_trusted
 from pipelines.sources.places import resolve, split_glob
 
 SETTINGS = (
@@ -37,6 +39,9 @@ def run(job: IngestJob) -> int:
         f"  inputs {books.inputs} = written {books.written} + quarantined {books.quarantined} "
         f"+ duplicates {books.duplicates} + filtered {books.filtered}"
     )
+    if outcome.added and any(stage.kind != "filter" for stage in job.stages):
+        for extension, count in sorted(left_behind(job.output).items()):
+            print(f"  left behind: .{extension} of {count} samples, which no {job.modality} cut carries")
     if books.quarantined:
         print(f"  reasons: rayloom stats {job.output}; the samples lie in {job.output}/quarantine")
     limit = job.quarantine
@@ -52,15 +57,17 @@ def run(job: IngestJob) -> int:
     return 0
 
 
-def ingest_dataset(job: IngestJob) -> Any:
-    """Run the job's graph and return its pipelines.graphs.ingest.Outcome."""
+def ingest_dataset(job: IngestJob, *, replay: frozenset[str] | None = None) -> Any:
+    """Run the job's graph and return its pipelines.graphs.ingest.Outcome. `replay`: of these names alone."""
     resolved = job.resolved()
     settings = {name: resolved[name] for name in SETTINGS}
     source = SimpleNamespace(**resolved["source"], seed=job.seed)
-    output = open_storage(job.output).url
+    storage = open_storage(job.output)
+    output = storage.url
     local = None if "://" in output else Path(output)
     if job.source.uri:
         _check_apart(job.source.uri, output)
+    require_trusted(storage, single_writer=job.single_writer)
     progress = Progress(f"ingest {job.modality}", local and local / "runs" / "progress.jsonl")
     from pipelines.graphs.ingest import ingest
 
@@ -71,11 +78,28 @@ def ingest_dataset(job: IngestJob) -> Any:
             modality=job.modality,
             settings=settings,
             job=resolved,
+            replay=replay,
             report=progress,
             connect=lambda: cluster(job.workers),
         )
     finally:
         progress.close()
+
+
+def left_behind(output: str) -> Counter[str]:
+    """Extensions of sidecars that the newest snapshot's new samples came without -> how many samples."""
+    from pipelines.jsontext import loads
+    from pipelines.shards.dataset import Dataset
+
+    dataset = Dataset.open(output)
+    number = dataset.manifest.number
+    before = {s.digest for s in Dataset.open(output, number - 1).manifest.shards} if number else set()
+    found: Counter[str] = Counter()
+    for shard in dataset.manifest.shards:
+        if shard.digest not in before:
+            for meta in dataset.index(shard, ["meta"])["meta"].to_pylist():
+                found.update(loads(meta).get("left_behind", ()))
+    return found
 
 
 def _check_apart(source: str, output: str) -> None:

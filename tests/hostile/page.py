@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from textwrap import fill
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -45,6 +46,7 @@ def main() -> None:
         for case in CASES
     ]
     head = HEAD.format(timeout=TIMEOUT_S, versions=", ".join(versions()))
+    head = "\n".join(fill(line, 118) if len(line) > 118 else line for line in head.split("\n"))
     (ROOT / "docs" / "hostile.md").write_text(head + "\n".join(lines) + "\n")
 
 

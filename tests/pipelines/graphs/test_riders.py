@@ -11,7 +11,7 @@ import pytest
 
 import modalities
 from jobs.config.schema import IngestJob
-from jobs.ingest import ingest_dataset
+from jobs.ingest import ingest_dataset, run
 from pipelines.shards.dataset import Dataset
 from pipelines.stages import process
 
@@ -63,6 +63,21 @@ def test_a_tar_comes_through_with_every_member(job: Job, tmp_path: Path) -> None
             assert files["jpg"][:-1] == picture
     again = [json.loads(files["rayloom.json"]) for files in samples(tmp_path / "two").values()]
     assert sorted(facts["before"]["source"] for facts in again) == ["in.tar/a.jpg", "in.tar/b.jpg"]
+
+
+def test_what_cannot_be_carried_is_told_when_the_job_ends(
+    job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = process.as_raw(modalities.get("image").synth(0), modalities.get("image"))
+    with tarfile.open(tmp_path / "in.tar", "w") as tar:
+        for name in ("a.jpg", "a.depth.npy", "b.jpg", "b.boxes.json"):
+            info = tarfile.TarInfo(name)
+            info.size = len(data := raw.read() + name.encode())
+            tar.addfile(info, io.BytesIO(data))
+    resize = [{"kind": "transform", "how": "resize", "options": {"shorter": 16}}]
+    assert run(job("out", modality="image", source={"uri": str(tmp_path / "in.tar")}, stages=resize)) == 0
+    assert "left behind: .depth.npy of 1 samples, which no image" in capsys.readouterr().out
+    assert samples(tmp_path / "out")["b"].keys() == {"png", "boxes.json", "meta.json"}
 
 
 def test_pieces_that_are_ingested_again_stay_with_their_scene(job: Job, tmp_path: Path) -> None:
