@@ -135,16 +135,72 @@ def stats(
     raise typer.Exit(command.stats(dataset, form=form, output=output))
 
 
+def _share(text: str) -> float:
+    value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    if not 0 <= value <= 1:
+        raise typer.BadParameter(f"want a share from 0% to 100%, got {text}")
+    return value
+
+
 @app.command()
 def check(
     dataset: DatasetPlace,
     as_json: AsJson = False,
-    sample: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the shards to read.")] = 1.0,
+    sample: Annotated[
+        float, typer.Option(parser=_share, metavar="SHARE", help="Share of the shards to read: 10% or 0.1.")
+    ] = 1.0,
 ) -> None:
     """Verify every digest of a dataset."""
     from jobs import dataset as command
 
     raise typer.Exit(command.check(dataset, as_json=as_json, sample=sample))
+
+
+@app.command()
+def repair(dataset: DatasetPlace, as_json: AsJson = False) -> None:
+    """Rebuild what is damaged from the sources, with the same bytes."""
+    from jobs import storage as command
+
+    raise typer.Exit(command.repair(dataset, as_json=as_json))
+
+
+@app.command()
+def replay(
+    dataset: DatasetPlace,
+    reason: Annotated[Optional[str], typer.Option(help="Only what was refused for this reason.")] = None,  # noqa: UP045
+    source: Annotated[Optional[str], typer.Option(help="Where the source lies now.")] = None,  # noqa: UP045
+) -> None:
+    """Look again at what lies in quarantine, after a fix, and at nothing else."""
+    from jobs import storage as command
+
+    raise typer.Exit(command.replay(dataset, reason=reason, source=source))
+
+
+@app.command()
+def gc(
+    dataset: DatasetPlace,
+    older_than: Annotated[
+        float, typer.Option("--older-than", metavar="HOURS", min=0.0, help="Keep what is younger.")
+    ] = 168.0,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what no snapshot names: leftovers of runs that died, uploads that never ended."""
+    from jobs import storage as command
+
+    raise typer.Exit(command.gc(dataset, older_than_h=older_than, dry=dry, as_json=as_json))
+
+
+@app.command()
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="DATASET, or DATASET@3 for its snapshot 3.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="The same.")],
+    as_json: AsJson = False,
+) -> None:
+    """What B has and A has not: samples added, removed, changed. Exit code 1 when they differ."""
+    from jobs import storage as command
+
+    raise typer.Exit(command.diff(first, second, as_json=as_json))
 
 
 @config.command("schema")
@@ -224,6 +280,20 @@ def zoo_bench(
     typer.echo(_text(result, True) if as_json else table(result))
     if output is not None:
         write(result, output)
+
+
+@doctor.command("storage")
+def doctor_storage(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Folder or URL where datasets shall lie.")],
+    as_json: AsJson = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Without the large object (101 MiB, twice).")
+    ] = False,
+) -> None:
+    """Try whether a storage keeps what datasets rest on. Exit code 4 when it does not."""
+    from jobs import storage as command
+
+    raise typer.Exit(command.doctor(url, as_json=as_json, large=not quick))
 
 
 @doctor.command("libs")

@@ -64,7 +64,9 @@ def cat(dataset: str, key: str, *, member: str | None = None, output: Path | Non
 
 def check(dataset: str, *, as_json: bool = False, sample: float = 1.0) -> int:
     """Verify every digest, or those of a share of the shards. Exit code 1 when something is wrong."""
-    report = Dataset.open(dataset).check(sample)
+    from pipelines.shards.check import check as checked
+
+    report = checked(dataset, share=sample)
     if as_json:
         print(json.dumps(report))
     else:

@@ -209,6 +209,11 @@ class IngestJob(_Job):
         default=True, description="decode every sample once: proof that it opens, quality and fingerprint"
     )
     quarantine: Quarantine = Field(default_factory=Quarantine, description="how much may be set aside")
+    single_writer: Annotated[bool, INCIDENTAL] = Field(
+        default=False,
+        description="your word that nobody else builds this dataset: goes on where a storage cannot keep two "
+        "builders apart (`rayloom doctor storage`)",
+    )
     workers: Annotated[Count | None, INCIDENTAL] = Field(
         default=None, description="processes; null: every core"
     )

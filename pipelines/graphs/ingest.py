@@ -18,18 +18,19 @@ from pipelines.shards.ahead import ahead
 from pipelines.shards.arrivals import write_arrivals
 from pipelines.shards.closing import commit_run
 from pipelines.shards.dataset import Dataset
-from pipelines.shards.known import Known
 from pipelines.shards.manifest import Books, Conflict, Manifest
 from pipelines.shards.marks import SURVEY, marked
 from pipelines.shards.pack import pack_unit
 from pipelines.shards.plan import Survey, compared, make_plan
 from pipelines.shards.planned import is_whole, read_plan, write_plan
+from pipelines.shards.replay import REPLAY, known_to, only, readmitted
 from pipelines.shards.storage import Storage, open_storage, read_verified
 from pipelines.shards.turns import building
 from pipelines.sources import Entry, list_source
 from pipelines.stages.process import check_stages
 from pipelines.stages.survey import survey_entries
 
+CPUS = 1.0  # of one task
 Report = Callable[[str, int, int], None]  # phase, units done, units in all
 
 
@@ -44,7 +45,7 @@ class Outcome:
 
 def ingest(
     source: Any, output: str, *, modality: str, settings: Mapping[str, Any], job: Mapping[str, Any],
-    report: Report = lambda *_: None,
+    replay: frozenset[str] | None = None, report: Report = lambda *_: None,
     connect: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Outcome:  # fmt: skip
     """Bring what is new in `source` into the dataset at `output`. Interrupted, it goes on where it was.
@@ -52,7 +53,8 @@ def ingest(
     `settings` decide the bytes: stages, decode, dedup, seed, split {val, test}, shards {max_bytes,
     max_samples, shuffle}. Raises Conflict when the dataset was built with others, or by somebody else
     at the same time. Source: the protocol that pipelines.sources.list_source takes. `connect` gives a
-    connection to Ray; it is entered only when there is something to do.
+    connection to Ray; it is entered only when there is something to do. `replay`: look at these names alone,
+    which lie in quarantine, whatever was thought of them before.
     """
     kind = modalities.get(modality)
     check_stages(settings["stages"], kind)
@@ -64,11 +66,11 @@ def ingest(
             f"{output} holds a {parent.modality} dataset built with other settings "
             f"({_differences(parent.job, job)}); give this one an output of its own"
         )
-    known = Known(Dataset(storage, parent)) if parent else None
+    known = known_to(Dataset(storage, parent), replay) if parent else None
     nothing_new = Outcome(manifest=parent, books=Books(), added=False) if parent else None
     survey, chunks = write_arrivals(
-        storage, list_source(source, kind), settings=settings_digest, known=known,
-        parent=parent.digest if parent else "",
+        storage, only(list_source(source, kind), replay), settings=settings_digest, known=known,
+        parent=parent.digest if parent else "", prefix="" if replay is None else REPLAY,
     )  # fmt: skip
     if nothing_new and not chunks:
         return nothing_new
@@ -78,7 +80,8 @@ def ingest(
         if plan is None:
             found = _survey(storage, survey, chunks, modality, settings, report, anonymous=anonymous)
             made = make_plan(found, settings=settings, known=known)
-            if nothing_new and not made.num_samples and not made.num_dropped:
+            nothing = not made.num_samples and (replay is not None or not made.num_dropped)
+            if nothing_new and nothing:
                 return nothing_new
             plan = write_plan(storage, made, modality, survey=survey, anonymous=anonymous)
             storage.put(_planned_key(survey), seal({"plan": plan}))
@@ -87,6 +90,7 @@ def ingest(
         manifest, books = commit_run(
             storage, run=f"{survey}/{plan}", parent=parent, left_out=_left_out(head["counts"]),
             modality=modality, settings=settings_digest, classes=head["classes"], job=job,
+            readmitted=readmitted(Dataset(storage, parent), survey) if parent else Books(),
         )  # fmt: skip
     return Outcome(manifest=manifest, books=books, added=True)
 
@@ -173,7 +177,7 @@ def _run(
             return {**row, "errno": e.errno or errno.EIO, "problem": problem, "file": str(e.filename or "")}
 
     report(phase, 0, units)
-    rows = ray.data.range(units, override_num_blocks=units).map(guarded, num_cpus=1)
+    rows = ray.data.range(units, override_num_blocks=units).map(guarded, num_cpus=CPUS)
     for count, row in enumerate(rows.iter_rows(), 1):
         if row["errno"]:
             raise OSError(row["errno"], row["problem"], row["file"] or None)

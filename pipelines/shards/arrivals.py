@@ -30,11 +30,11 @@ _IDS = pa.schema([("id", pa.uint64()), ("row", pa.int64())])
 
 def write_arrivals(
     storage: Storage, entries: Iterable[Entry], *, settings: str, known: Known | None = None,
-    parent: str = "",
+    parent: str = "", prefix: str = "",
 ) -> tuple[str, int]:  # fmt: skip
     """Store what is new of a listing, and its ids, by survey; the survey's name, and how many chunks.
 
-    The name covers the settings, the digest of the parent snapshot and every new entry in its order. What the
+    The name is `prefix` and a digest of the settings, the parent and every new entry in its order. What the
     `known` snapshot has looked at is left out, but for what could not be read then. No listing is held in
     memory: it lies in a temporary folder.
     """
@@ -57,7 +57,7 @@ def write_arrivals(
                 ids, waiting = _write_ids(folder, ids, waiting), waiting[:0]
         if len(waiting):
             ids = _write_ids(folder, ids, waiting)
-        survey = hasher.hexdigest()[:32]
+        survey = prefix + hasher.hexdigest()[:32]
         files = [(f"runs/{survey}/listing/{i:06}.parquet", folder / f"chunk-{i:06}") for i in range(chunks)]
         files += [(f"runs/{survey}/ids/{i:06}.parquet", folder / f"ids-{i:06}") for i in range(ids)]
         for _ in ahead(lambda file: storage.put(*file), files):

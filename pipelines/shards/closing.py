@@ -1,21 +1,24 @@
 """The end of a run: every unit's mark is there, the books close, and the next snapshot is committed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pipelines.shards.manifest import Books, Conflict, Manifest, Shard, commit, plan_of
 from pipelines.shards.pack import Done, done_key, read_done
 from pipelines.shards.planned import unit_sizes
 from pipelines.shards.storage import Storage
 
+NOTHING: Final = Books()
+
 
 def commit_run(
     storage: Storage, *, run: str, parent: Manifest | None, left_out: Books, modality: str, settings: str,
-    classes: Sequence[str], job: Mapping[str, Any],
+    classes: Sequence[str], job: Mapping[str, Any], readmitted: Books = NOTHING,
 ) -> tuple[Manifest, Books]:  # fmt: skip
     """Close the books of a run (`survey/plan`) and commit the snapshot after `parent`; both are returned.
 
-    `left_out` has what the plan dropped before packing. Raises as `close_books` and `commit` do.
+    `left_out` has what the plan dropped before packing; `readmitted` what the parent's books had as
+    quarantined and this run counts anew. Raises as `close_books` and `commit` do.
     """
     books, shards = close_books(storage, plan_of(run), left_out=left_out)
     _still_there(storage, plan_of(run), shards)
@@ -26,7 +29,7 @@ def commit_run(
         settings=settings,
         plans=[*(parent.plans if parent else ()), run],
         classes=classes,
-        books=books + parent.books if parent else books,
+        books=books + parent.books - readmitted if parent else books,
         shards=[*(parent.shards if parent else ()), *shards],
         job=job,
     )

@@ -109,9 +109,14 @@ class Dataset:
         return frozenset(seen)
 
     def dropped(self) -> list[dict[str, Any]]:
-        """What was quarantined, filtered or a duplicate, with reasons."""
+        """What was quarantined, filtered or a duplicate, with reasons; of a replay, what it left out."""
+        from pipelines.shards.replay import REPLAY, names_of
+
         rows: list[dict[str, Any]] = []
-        for plan in self.plans():
+        for run, plan in zip(self.manifest.plans, self.plans(), strict=True):
+            if run.startswith(REPLAY):
+                again = names_of(self.storage, run.partition("/")[0])
+                rows = [row for row in rows if row["status"] != "quarantined" or row["name"] not in again]
             for key in self.storage.list(f"quarantine/{plan}/"):
                 rows += read_verified(self.storage, key, from_parquet).to_pylist()
         return rows

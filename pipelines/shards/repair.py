@@ -34,6 +34,7 @@ from pipelines.shards.pack import (
 )
 from pipelines.shards.plan import Survey, make_plan
 from pipelines.shards.planned import is_of_plan, read_plan, read_unit, write_plan
+from pipelines.shards.replay import REPLAY, known_to, names_of
 from pipelines.shards.storage import Storage, read_verified
 from pipelines.shards.tar import TarWriter
 
@@ -155,7 +156,7 @@ def _planned_again(storage: Storage, snapshot: Manifest, settings_of: Settings) 
     try:
         keys = list(storage.list(f"runs/{survey}/survey/"))
         tables = [read_verified(storage, key, from_parquet) for key in keys]
-        known = Known(Dataset(storage, load(storage, snapshot.number - 1))) if snapshot.number else None
+        known = _known(storage, snapshot, survey)
         found = Survey(sum(t.num_rows for t in tables), lambda columns: (t.select(columns) for t in tables))
         made = make_plan(found, settings=settings, known=known)
         anonymous = bool(snapshot.job.get("source", {}).get("anonymous", False))
@@ -163,6 +164,13 @@ def _planned_again(storage: Storage, snapshot: Manifest, settings_of: Settings) 
     except UNREADABLE:
         return False
     return name == plan
+
+
+def _known(storage: Storage, snapshot: Manifest, survey: str) -> Known | None:
+    if not snapshot.number:
+        return None
+    again = frozenset(names_of(storage, survey)) if survey.startswith(REPLAY) else None
+    return known_to(Dataset(storage, load(storage, snapshot.number - 1)), again)
 
 
 def _units(storage: Storage, manifest: Manifest, damaged: set[str]) -> Iterator[str]:

@@ -1,0 +1,61 @@
+"""What lies in quarantine is looked at again after a fix, and nothing else is."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs import storage as commands
+from jobs.config.schema import IngestJob
+from jobs.ingest import ingest_dataset
+from pipelines.shards.dataset import Dataset
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+
+def picture(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (16, 16, 3), np.uint8)
+    Image.fromarray(pixels).save(out := io.BytesIO(), "PNG")
+    return out.getvalue()
+
+
+def test_a_replay_admits_what_was_mended_and_nothing_else(tmp_path: Path, capsys: Any) -> None:
+    source, data = tmp_path / "source", str(tmp_path / "data")
+    source.mkdir()
+    for i in range(4):
+        (source / f"{i}.png").write_bytes(picture(i))
+    for name in ("a", "b"):
+        (source / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n cut short " + name.encode())
+    job = IngestJob.model_validate(
+        {"kind": "ingest", "modality": "image", "source": {"uri": str(source)}, "output": data}
+    )
+    first = ingest_dataset(job).manifest
+    assert (first.books.written, first.books.quarantined) == (4, 2)
+    assert commands.replay(data) == 0
+    assert "none of 2" in capsys.readouterr().out
+    assert Dataset.open(data).manifest.digest == first.digest
+
+    (source / "a.png").write_bytes(picture(50))
+    (source / "new.png").write_bytes(picture(51))
+    assert commands.replay(data) == 0
+    dataset = Dataset.open(data)
+    books = dataset.manifest.books
+    assert "1 of 2 admitted" in capsys.readouterr().out
+    assert (books.inputs, books.written, books.quarantined) == (6, 5, 1)
+    assert [row["name"] for row in dataset.dropped()] == ["b.png"]
+    assert {row.source for _, row in dataset} == {"0.png", "1.png", "2.png", "3.png", "a.png"}
+    assert dataset.check()["ok"]
+
+    later = ingest_dataset(job)  # an ordinary run takes the new file, and a.png no more
+    assert (later.books.inputs, later.books.written, later.manifest.number) == (1, 1, 2)
+    assert Dataset.open(data).check()["ok"]
+    assert not ingest_dataset(job).added
+    shard = later.manifest.shards[1]  # of the replay
+    for key in (shard.key, f"runs/{dataset.plans()[1]}/plan.json"):
+        Path(data, key).write_bytes(b"")
+    assert commands.repair(data) == 0
+    assert commands.diff(f"{data}@1", data) == 1
+    assert "+ new" in capsys.readouterr().out
