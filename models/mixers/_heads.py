@@ -26,10 +26,10 @@ def merge_heads(x: Float[Tensor, "b h n e"]) -> Float[Tensor, "b n d"]:
 class HeadAttention(nn.Module):
     """Multi-head self-attention of (b, n, d) with projections; the part that several mixers are made of."""
 
-    def __init__(self, dim: int, *, head_dim: int) -> None:
+    def __init__(self, dim: int, *, head_dim: int, qkv_bias: bool = True) -> None:
         super().__init__()
         self.heads = count_heads(dim, head_dim)
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.out = nn.Linear(dim, dim)
 
     def forward(

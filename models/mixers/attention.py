@@ -16,9 +16,9 @@ class GlobalAttention(TokenMixer):
 
     traits = Traits(permutation_equivariant=True, prefix=True, packed=True)
 
-    def __init__(self, dim: int, *, head_dim: int = 32) -> None:
+    def __init__(self, dim: int, *, head_dim: int = 32, qkv_bias: bool = True) -> None:
         super().__init__()
-        self.attention = HeadAttention(dim, head_dim=head_dim)
+        self.attention = HeadAttention(dim, head_dim=head_dim, qkv_bias=qkv_bias)
 
     def forward(self, x: Tokens, layout: Layout) -> Tokens:
         keys = None if layout.mask is None else layout.mask[:, None]

@@ -20,7 +20,7 @@ class DynamicWindowAttention(TokenMixer):
     Shape: (b, n, d) -> (b, n, d) on a raster of `axes` axes.
     Cost:  O(n g d) time for groups of g tokens; g = n / I^2 with an interval.
     Paper: Wang et al., 2021, arXiv:2108.00154, eq. 1-3. Departs from it: d / 16 is the authors' code, the
-        paper prints d / 4; tokens added as padding are hidden, and where I does not divide the raster the steps
+        paper prints d / 4; tokens added as padding are hidden; where I does not divide the raster, the steps
         of a group are a little shorter.
     """
 
