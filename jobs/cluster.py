@@ -3,10 +3,13 @@
 import logging
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from jobs.scratch import scratch
 
 ROOT = Path(__file__).parents[1]
 EXCLUDES = (".git", ".venv", "tests", "docs", "demo", "infra", "**/__pycache__", ".*_cache")
@@ -42,7 +45,19 @@ def cluster(workers: int | None = None) -> Iterator[None]:
         os.environ["PYTHONPATH"] = _python_path()
         os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # nobody preempts this machine
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ talks past all loggers
+        os.environ.setdefault("RAY_TMPDIR", tempfile.gettempdir())  # its logs outlast the job
     logging.getLogger("ray").setLevel(logging.ERROR)  # its own greetings are not the user's business
+    with scratch():
+        _start(remote, workers, environment)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start(remote: str | None, workers: int | None, environment: dict[str, object] | None) -> None:
+    import ray
+
     try:
         ray.init(
             address=remote,
@@ -60,10 +75,6 @@ def cluster(workers: int | None = None) -> Iterator[None]:
         raise KeyboardInterrupt from e
     _quiet()
     _heed_sigterm()
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 class ClusterDown(RuntimeError):

@@ -46,7 +46,7 @@ def studies(root: Path, data: Path | None) -> list[Study]:
     source.mkdir(parents=True, exist_ok=True)
     return [
         _image(root, _photos(source) if data is None else data / "images"),
-        _video(root, _films(source, data), data),
+        _video(root, _films(source, data)),
         _pointcloud(root, _cloud(source) if data is None else data / "points", data),
         _hyperspectral(root, data),
         _lighting(root, data),
@@ -106,8 +106,7 @@ def _image(root: Path, folder: Path) -> Study:
     )
 
 
-def _video(root: Path, table: Path, data: Path | None) -> Study:
-    seconds = 0.32 if data is None else 0.5
+def _video(root: Path, table: Path) -> Study:
     return _study(
         root,
         [
@@ -116,7 +115,7 @@ def _video(root: Path, table: Path, data: Path | None) -> Study:
                 "modality": "video",
                 "source": {"uri": str(table)},
                 "stages": [
-                    {"kind": "cut", "how": "clips", "options": {"seconds": seconds}},
+                    {"kind": "cut", "how": "clips", "options": {"seconds": 0.5}},
                     {"kind": "transform", "how": "resize", "options": {"shorter": 64}},
                 ],
                 "split": {"val": 0.25, "by": "piece"},
@@ -126,7 +125,7 @@ def _video(root: Path, table: Path, data: Path | None) -> Study:
         {
             "task": "classification",
             "model": {"name": "video_nano"},
-            "steps": 80,
+            "steps": 60,
             "batch_size": 8,
             "data": {"frames": 8, "size": 32},
         },
@@ -176,7 +175,7 @@ def _pointcloud(root: Path, folder: Path, data: Path | None) -> Study:
                 "shards": {"max_samples": 24},
             },
         ],
-        {"steps": 100, "data": {"num_points": 512}, **train},
+        {"steps": 80, "data": {"num_points": 512}, **train},
         title="A point cloud" if data is not None else "A point cloud from a stereo pair",
         **facts,
     )
@@ -205,7 +204,8 @@ def _hyperspectral(root: Path, data: Path | None) -> Study:
         {
             "task": "segmentation",
             "model": {"name": "spectral_nano"},
-            "steps": 60,
+            "steps": 120,
+            "learning_rate": 5e-3,
             "data": {"size": 16 if data is None else 8},
         },
         title="Hyperspectral cubes",
