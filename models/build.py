@@ -11,6 +11,7 @@ from models.mixers.base import MIXERS
 from models.model import Model
 from models.objectives.base import OBJECTIVES, Objective
 from models.presets.base import SECTIONS, presets, resolve
+from models.recentre import recentre
 from models.registry import Registry, options_of, split_part, suggest
 from models.stems.base import STEMS
 
@@ -70,7 +71,8 @@ def assemble(spec: Mapping[str, Any]) -> Model:
     head = HEADS.create(
         spec["head"], backbone.dims, outputs[HEADS[spec["head"]].per], **section(spec, "head")
     )
-    return Model(stem, backbone, head, init_std=spec.get("init_std"))
+    model = Model(stem, backbone, head, init_std=spec.get("init_std"))
+    return model if spec.get("norms") is None else recentre(model, spec["norms"])
 
 
 def section(spec: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def change(spec: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any
         if key in SECTIONS:
             if spec[key] != value:
                 spec = {k: v for k, v in spec.items() if not k.startswith(f"{key}.")} | {key: value}
-        elif key in ("mixers", "init_std"):
+        elif key in ("mixers", "init_std", "norms"):
             spec[key] = value
         else:
             known = choices(spec)

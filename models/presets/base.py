@@ -16,7 +16,7 @@ Preset = Mapping[str, Any]
 # "stem": name of a part, "stem.patch": one of its options (the same for backbone and head);
 # "mixers": ({"name": ..., options}, ...) that blocks take in turn, or such a tuple for each stage; an item
 # may change its own block: {"name": "pool", "block": {"norm": "group"}};
-# "in_chans", "num_outputs", "init_std";
+# "in_chans", "num_outputs", "init_std", "norms" (the form that models/recentre.py gives them);
 # "millions": parameters as published (the paper prints few digits: say in "doc" where it was counted);
 # "base": the preset that this one changes; "doc": paper, and what departs from it; "modality".
 
