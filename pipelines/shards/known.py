@@ -33,7 +33,7 @@ NAMED = pa.schema(
     ]
 )
 IN_INDEX, LEFT = -1, -2
-CHANGED = "a snapshot holds this name with other bytes; rename it, or build a new dataset"
+CHANGED = "a snapshot holds this name with other bytes; rename it, or give its source a name (source.name)"
 
 
 class Known:
