@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.heads.base import HEADS, Head, pool
 from models.layers.activations import activation
 from models.layout import Layout, Stage
 from models.norms.base import NORMS
+from models.norms.batch import BatchNorm
 from models.registry import Part
 
 SOURCES = ("mean", "class")
@@ -18,7 +20,8 @@ class ClassificationHead(Head):
     """(b, k) logits = W f(norm(s)); k = 0 gives f(norm(s)), by default s itself.
 
     `source` s of the last stage: the "mean" of its tokens, or its "class" token. f is the identity, or a
-    linear map as wide as s and `act` where that is named, as in MaxViT.
+    linear map as wide as s and `act` where that is named, as in MaxViT. With `project`, every token first
+    passes a linear map of that width, a batch norm and SiLU, as in RMT.
     """
 
     def __init__(
@@ -29,18 +32,21 @@ class ClassificationHead(Head):
         source: str = "mean",
         norm: Part | None = None,
         act: str | None = None,
+        project: int | None = None,
     ) -> None:
         super().__init__()
         if source not in SOURCES:
             raise ValueError(f"source of a classification head must be one of {SOURCES}, got {source!r}")
         self.source = source
-        self.norm = None if norm is None else NORMS.build(norm, dims[-1])
-        self.hidden = None if act is None else nn.Linear(dims[-1], dims[-1])
+        self.project = None if project is None else Projection(dims[-1], project)
+        width = dims[-1] if project is None else project
+        self.norm = None if norm is None else NORMS.build(norm, width)
+        self.hidden = None if act is None else nn.Linear(width, width)
         self.act = activation(act)
-        self.out = nn.Linear(dims[-1], num_outputs) if num_outputs else nn.Identity()
+        self.out = nn.Linear(width, num_outputs) if num_outputs else nn.Identity()
 
     def forward(self, stages: list[Stage], size: Sequence[int]) -> Tensor:
-        y = self._source(stages[-1])
+        y = self._source(stages[-1] if self.project is None else self.project(stages[-1]))
         if self.norm is not None:
             y = self.norm(y[:, None], Layout())[:, 0]
         if self.hidden is not None:
@@ -53,3 +59,18 @@ class ClassificationHead(Head):
         if stage.prefix is None:
             raise ValueError("this head reads the class token, the backbone has none; set its class_token")
         return stage.prefix[:, 0]
+
+
+class Projection(nn.Module):
+    """silu(batch_norm(W x)) of every token."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(dim, width), BatchNorm(width)
+
+    def forward(self, stage: Stage) -> Stage:
+        tokens = F.silu(self.norm(self.linear(stage.tokens), stage.layout))
+        prefix = stage.prefix
+        if prefix is not None:
+            prefix = F.silu(self.norm(self.linear(prefix), Layout()))
+        return stage._replace(tokens=tokens, prefix=prefix)

@@ -25,3 +25,12 @@ def test_norms_and_hidden_layers_stand_between_mean_and_scores() -> None:
     x = torch.randn(2, 5, 4)
     want = head.out(head.hidden(torch.nn.functional.layer_norm(x.mean(1), (4,))).tanh())
     assert_close(head([Stage(x, Layout())], (5,)), want)
+
+
+def test_projects_every_token_before_the_mean_if_told() -> None:
+    torch.manual_seed(0)
+    head = ClassificationHead((4,), 3, project=6).eval()
+    tokens = torch.randn(2, 5, 4)
+    assert head.project is not None
+    want = torch.nn.functional.silu(head.project.norm(head.project.linear(tokens), Layout())).mean(1)
+    assert_close(head([Stage(tokens, Layout())], ()), head.out(want))
