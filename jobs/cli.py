@@ -135,11 +135,12 @@ def stats(
     raise typer.Exit(command.stats(dataset, form=form, output=output))
 
 
-def _share(text: str) -> float:
-    value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    if not 0 <= value <= 1:
+def _share(value: str | float) -> float:
+    text = str(value)
+    share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    if not 0 <= share <= 1:
         raise typer.BadParameter(f"want a share from 0% to 100%, got {text}")
-    return value
+    return share
 
 
 @app.command()
