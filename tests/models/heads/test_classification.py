@@ -3,6 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from models.heads.base import HEADS
+from models.heads.classification import ClassificationHead
 from models.layout import Layout, Stage
 
 

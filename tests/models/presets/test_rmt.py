@@ -33,6 +33,7 @@ def dense(mixer: ManhattanAttention, x: Tensor) -> Tensor:
 
 def test_rmt_equals_dense_attention_with_the_logarithm_of_its_decay() -> None:
     mixer, x = build(decomposed=False)
+    assert mixer.gammas == [1 - 1 / 4, 1 - 1 / 16]
     with torch.no_grad():
         assert_close(mixer(x, Layout(grid=(H, W))), dense(mixer, x), atol=1e-12, rtol=1e-12)
 
