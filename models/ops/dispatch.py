@@ -22,6 +22,7 @@ class Facts(NamedTuple):
     bias_grad: bool
     masked: bool
     padded: bool = False  # tokens beyond the raster take part
+    special: str = ""  # what about these arguments stands in some backend's way
 
 
 class Backend(NamedTuple):

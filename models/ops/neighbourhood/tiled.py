@@ -16,7 +16,7 @@ TILE = {1: 16, 2: 8, 3: 4}  # queries of a tile on each axis, by rank: 16 to 64 
 MOST_SCORES = 2**24  # numbers that one step may hold; more tiles are taken in turn
 
 
-def neighbourhood_attention(
+def by_tiles(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -27,12 +27,10 @@ def neighbourhood_attention(
     scale: float | None = None,
     most: int = MOST_SCORES,
 ) -> Tensor:
-    """softmax(q k^T scale + B) v over the neighbourhood of each query, (b, *grid, h, e) -> (b, *grid, h, e).
+    """See `neighbourhood_attention`.
 
-    `table` (prod(2 size - 1), h) has a bias for each offset query - key, counted in steps of the dilation,
-    row-major from 1 - size; `mask` (b, n) hides keys. `scale` is 1 / sqrt(e) by default.
-    Time O(n (tile + size)^k). No score outlives its step of at most `most`: with more tiles than fit one
-    step, steps are computed again in the backward pass.
+    No score outlives its step of at most `most`: with more tiles than fit one step, steps are computed again
+    in the backward pass.
     Paper: Hassani et al., 2024, arXiv:2403.04690, sec. 4: a tile of queries visits the keys that meet any of
     their windows, masked inside the tile; here those keys are one block, so its softmax needs one pass.
     """

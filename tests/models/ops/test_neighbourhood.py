@@ -1,4 +1,5 @@
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -7,8 +8,10 @@ from torch import Tensor
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.ops.neighbourhood import Neighbourhood, neighbourhood_attention
+from models.ops.neighbourhood import NEIGHBOURHOOD, Neighbourhood, flex, neighbourhood_attention
+from models.ops.neighbourhood.geometry import axes_of
 from models.ops.neighbourhood.reference import reference
+from models.ops.neighbourhood.tiled import by_tiles
 
 SHAPES = [
     ((23,), 5, 1, False),
@@ -65,7 +68,7 @@ def test_tiles_equal_dense_attention_under_the_mask(
 ) -> None:
     hood = Neighbourhood.on(len(grid), size, dilation, causal)
     inputs = draw(grid, hood.size)
-    want, got = reference(*inputs, hood), neighbourhood_attention(*inputs, hood, most=most)
+    want, got = reference(*inputs, hood), by_tiles(*inputs, hood, most=most)
     assert_close(got, want, atol=1e-12, rtol=1e-10)
     wanted = torch.autograd.grad(want.square().sum(), inputs)
     assert_close(torch.autograd.grad(got.square().sum(), inputs), wanted, atol=1e-10, rtol=1e-10)
@@ -118,7 +121,7 @@ def test_flops_and_kept_memory_grow_linearly() -> None:
             FlopCounterMode(display=False) as counter,
             torch.autograd.graph.saved_tensors_hooks(count, lambda t: t),
         ):
-            neighbourhood_attention(q, k, v, table, hood, most=2**14)
+            by_tiles(q, k, v, table, hood, most=2**14)
         return counter.get_total_flops(), sum(kept.values())
 
     (flops, kept), (more_flops, more_kept) = cost(32), cost(64)
@@ -132,3 +135,55 @@ def test_rejects_a_neighbourhood_of_the_wrong_rank() -> None:
         Neighbourhood.on(2, (3, 3, 3))
     with pytest.raises(ValueError, match="positive"):
         Neighbourhood.on(1, 3, 0)
+
+
+FLEX = {
+    "line": ((300,), Neighbourhood.on(1, 7)),
+    "causal line": ((300,), Neighbourhood.on(1, 9, causal=True)),
+    "raster": ((20, 37), Neighbourhood.on(2, 5)),
+    "dilated": ((24, 36), Neighbourhood.on(2, 3, 2)),
+    "whole": ((9, 10), Neighbourhood.on(2, 11)),
+    "clip": ((6, 9, 10), Neighbourhood.on(3, (3, 5, 3), causal=(True, False, False))),
+}
+
+
+@pytest.mark.parametrize("case", FLEX)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")  # eager is what runs here
+def test_flex_equals_dense_attention_under_the_mask(case: str, masked: bool) -> None:
+    grid, hood = FLEX[case]
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 2, *grid, 2, 16, generator=draw)
+    table = torch.randn(math.prod(2 * size - 1 for size in hood.size), 2, generator=draw)
+    mask = torch.rand(2, math.prod(grid), generator=draw) < 0.9 if masked else None
+    want = reference(q, k, v, table, hood, mask=mask)
+    got = flex.run(q, k, v, table, hood, mask=mask)
+    if mask is not None:  # queries that see nothing are nobody's business
+        alone = ~reference(q, k, mask.view(2, *grid, 1, 1).float().expand_as(v), None, hood).any(-1)
+        assert not alone.any(), "this mask leaves every query something"
+    assert_close(got, want, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", FLEX)
+def test_flex_visits_every_tile_that_is_seen_and_no_other(case: str) -> None:
+    grid, hood = FLEX[case]
+    axes, tile = axes_of(grid, hood), flex.TILE[len(grid)]
+    padded = [-(-axis.count // size) * size for axis, size in zip(axes, tile, strict=True)]
+    place, first, end = flex.places(axes, tile, padded, torch.device("cpu"))
+    real = (place < torch.tensor([axis.count for axis in axes])[:, None]).all(0)
+    seen = ((first[:, :, None] <= place[:, None]) & (place[:, None] < end[:, :, None])).all(0)
+    seen = seen & real[:, None] & real[None]
+    size = math.prod(tile)
+    tiles = seen.unflatten(0, (-1, size)).unflatten(2, (-1, size)).any(3).any(1)
+    counts, indices = flex.blocks(axes, tile, padded, torch.device("cpu"))
+    for row, count in enumerate(counts.tolist()):
+        assert sorted(indices[row, :count].tolist()) == tiles[row].nonzero().flatten().tolist()
+
+
+def test_explains_why_flex_was_not_taken() -> None:
+    q = torch.randn(1, 6, 6, 1, 16)
+    text = NEIGHBOURHOOD.explain(q, q, q, None, Neighbourhood.on(2, 3))
+    assert "flex       refused: it is compiled for CUDA" in text
+    assert "tiles      taken" in text
+    uneven = NEIGHBOURHOOD.facts(q, q, q, None, Neighbourhood.on(2, 3, 4))._replace(device="cuda")
+    assert flex.refuses(uneven) == "the dilation cuts the raster into parts of different sizes"
