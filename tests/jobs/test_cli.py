@@ -226,3 +226,10 @@ def test_a_command_leaves_with_the_code_of_its_job(rayloom: Here, monkeypatch: p
 
     monkeypatch.setattr(ingest, "run", lambda job: 3)
     assert rayloom("run", "job.yaml")[0] == 3
+
+
+def test_check_reads_everything_when_no_share_is_given(rayloom: Here) -> None:
+    for given in ((), ("--sample", "50%")):
+        code, _, error = rayloom("check", "nowhere", *given)
+        assert code == 2, error
+        assert "nowhere" in error
