@@ -23,11 +23,12 @@ MODALITY = Modality(
         "abundances": "h w k",
         "endmembers": "c k",
     },
-    patterns=("*.hdr", *(f"*.{suffix}" for suffix in _FILES), "*.zarr/"),
+    patterns=("*.hdr", *(f"*.{suffix}" for suffix in _FILES), "*.zarr/", "*.zarr.zip"),
     companions={
         "*.hdr": (*(f"{{stem}}{suffix}" for suffix in BODIES), "{stem}.seg.png"),
         **{f"*.{suffix}": ("{stem}.seg.png",) for suffix in _FILES},
         "*.zarr/": ("**/*",),
+        "*.zarr.zip": ("{stem}.seg.png",),
     },
     probe=probe,
     pack=pack,

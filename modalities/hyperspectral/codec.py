@@ -37,6 +37,7 @@ def refusing(raw: Raw) -> Iterator[None]:
 def probe(raw: Raw) -> Meta:
     """Header facts, read in pure Python: see `schema.Facts.meta`; sizes an HDF5 hides are None. BadSample."""
     with refusing(raw):
+        raw = _unpacked(raw)
         return reader_of(raw).probe(raw)
 
 
@@ -44,10 +45,21 @@ def probe(raw: Raw) -> Meta:
 def opened(raw: Raw) -> Iterator[Scene]:
     """The scene of a raw object, probed again, for reading by windows."""
     with refusing(raw):
+        raw = _unpacked(raw)
         reader = reader_of(raw)
         reader.probe(raw)
         with reader.open(raw) as scene:
             yield with_mask(scene, raw)
+
+
+def _unpacked(raw: Raw) -> Raw:
+    """A Zarr that `pack` put into a zip as the folder it was; anything else as it is."""
+    if not raw.filename.endswith(f".{ZARR}"):
+        return raw
+    beside = {
+        name: data for name, data in raw.companions.items() if name.lower().endswith(f".{SEGMENTATION}")
+    }
+    return Raw(name=f"{raw.name[:-4]}/", content=b"", companions={**unzip(raw.read()), **beside})
 
 
 def with_mask(scene: Scene, raw: Raw) -> Scene:
@@ -70,7 +82,7 @@ def pack(raw: Raw, meta: Meta) -> Files:
     name = mask_name(raw)
     mask = {} if name is None else {SEGMENTATION: raw.companion(name).read()}
     if meta["format"] == "zarr":
-        return {ZARR: _zip(raw)}
+        return {ZARR: _zip(raw)} if raw.name.endswith("/") else {ZARR: raw.read(), **mask}
     if meta["format"] == "envi":
         body = raw.companion(meta["body"]).read()
         return {"hdr": raw.read(), "img": body, **mask}

@@ -65,9 +65,10 @@ def probe(raw: Raw) -> Meta:
     suffix = "." + raw.filename.rpartition(".")[2]
     if kind is None:
         return _probe_unmarked(raw, head, suffix)
-    if kind == "npy" and fields.files_of(raw):
+    if kind == "npy":
         with guarded(raw.name):
-            return fields.inspect(raw)
+            if fields.files_of(raw):
+                return fields.inspect(raw)
     inspect = {"ply": ply.inspect, "las": las.inspect, "npy": table.inspect_npy, "pcd": pcd.inspect}[kind]
     with guarded(raw.name):
         meta = inspect(raw)

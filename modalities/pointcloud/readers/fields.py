@@ -15,9 +15,9 @@ HEAD_BYTES = 32768  # a header is shorter
 
 
 def files_of(raw: Raw) -> Mapping[str, Raw]:
-    """Field -> its file, of a `points.npy` with others beside it; empty for a cloud in a single file."""
+    """Field -> its file, of a `points.npy` that is one field; empty for a table, which stands alone."""
     beside = sorted(path for path in raw.companions if path.lower().endswith(".npy"))
-    if raw.filename != PRIMARY or not beside:
+    if raw.filename != PRIMARY or not (beside or _is_points(raw)):
         return {}
     found = {"points": raw}
     for path in beside:
@@ -28,6 +28,11 @@ def files_of(raw: Raw) -> Mapping[str, Raw]:
             )
         found[name] = raw.companion(path)
     return found
+
+
+def _is_points(raw: Raw) -> bool:
+    dtype, shape, _, _ = npy_header(raw.head(HEAD_BYTES), raw.size)
+    return len(shape) == 2 and shape[1] == 3 and dtype.kind == "f"
 
 
 def inspect(raw: Raw) -> Meta:
