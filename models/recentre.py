@@ -1,6 +1,6 @@
 """Turn a Pre-LN transformer into its equal Pre-RMSNorm and Pre-CRMSNorm forms."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -12,12 +12,13 @@ from models.channels.mlp import Mlp
 from models.heads.classification import ClassificationHead
 from models.mixers.attention import GlobalAttention
 from models.model import Model
+from models.norms.base import Norm
 from models.norms.crms import CompressedRMSNorm
 from models.norms.layer import LayerNorm
 from models.norms.rms import RMSNorm
 from models.registry import suggest
 
-FORMS = {"layer": LayerNorm, "rms": RMSNorm, "crms": CompressedRMSNorm}
+FORMS: dict[str, Callable[..., Norm]] = {"layer": LayerNorm, "rms": RMSNorm, "crms": CompressedRMSNorm}
 
 
 class ZeroMean(nn.Module):
@@ -77,9 +78,12 @@ def recentre(model: Model, form: str) -> Model:
 @torch.no_grad()
 def fold(norm: LayerNorm, reader: nn.Linear) -> None:
     """Move the weight and bias of a norm into the map that reads it."""
-    if norm.weight is not None and norm.bias is not None:
-        reader.bias += reader.weight @ norm.bias
-        reader.weight *= norm.weight
+    if norm.weight is None or norm.bias is None:
+        return
+    if reader.bias is None:
+        raise ValueError("a map that reads a norm with a bias needs a bias itself to be recentred")
+    reader.bias.add_(reader.weight @ norm.bias)
+    reader.weight.mul_(norm.weight)
 
 
 def find_reads(model: Model) -> Iterator[Read]:

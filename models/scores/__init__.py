@@ -1,0 +1,1 @@
+"""What changes attention scores by where query and key lie, one a file."""
