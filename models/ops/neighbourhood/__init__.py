@@ -49,7 +49,7 @@ def facts(
         dtype=q.dtype,
         head_dim=q.shape[-1],
         queries=math.prod(grid),
-        keys=math.prod(min(size, n) for size, n in zip(hood.size, grid, strict=True)),
+        keys=math.prod([min(size, n) for size, n in zip(hood.size, grid, strict=True)]),
         grad=training and (q.requires_grad or k.requires_grad or v.requires_grad),
         bias=table is not None,
         bias_grad=training and table is not None and table.requires_grad,
