@@ -200,6 +200,8 @@ def _settle_keys(keys: Spill, decisions: Decisions) -> None:
     """Whoever wants a key that somebody else wants too, or has, gets one of its own."""
     for bucket in keys:
         hashes, rows = bucket["key"].to_numpy(), bucket["row"].to_numpy()
+        if not len(hashes):
+            continue
         order = np.argsort(hashes, kind="stable")
         same = hashes[order][1:] == hashes[order][:-1]
         shared = np.append(same, False) | np.insert(same, 0, False)

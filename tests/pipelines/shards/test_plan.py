@@ -302,3 +302,8 @@ def test_new_pieces_of_a_known_scene_stay_in_its_split_when_splits_are_by_class(
     table = plan(rows, SETTINGS | WAYS["stratify"], known=Snapshot(there)).samples.to_pandas()
     assert (table["split"] == "test").all(), "every scene of these rows is in the test split already"
     assert len(table) == 30
+
+
+def test_a_survey_of_which_nothing_is_kept_is_a_plan_of_nothing() -> None:
+    made = plan(survey(3, status="quarantined", reason="corrupt"))
+    assert (made.samples.num_rows, made.dropped.num_rows) == (0, 3)
