@@ -45,7 +45,9 @@ def cluster(workers: int | None = None) -> Iterator[None]:
         os.environ["PYTHONPATH"] = _python_path()
         os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # nobody preempts this machine
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ talks past all loggers
-        os.environ.setdefault("RAY_TMPDIR", tempfile.gettempdir())  # its logs outlast the job
+        lasting = tempfile.gettempdir()  # for what outlasts a job: Ray's logs, kernels that torch compiled
+        os.environ.setdefault("RAY_TMPDIR", lasting)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{lasting}/torchinductor_{os.getuid()}")
     logging.getLogger("ray").setLevel(logging.ERROR)  # its own greetings are not the user's business
     with scratch():
         _start(remote, workers, environment)
