@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -52,6 +53,20 @@ class ClassificationHead(Head):
         if self.hidden is not None:
             y = self.act(self.hidden(y))
         return self.out(y)
+
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """Fold a batch norm before the last map into it: the same in eval mode."""
+        if (
+            not isinstance(self.norm, BatchNorm)
+            or self.hidden is not None
+            or isinstance(self.out, nn.Identity)
+        ):
+            return
+        scale, shift = self.norm.affine()
+        self.out.bias.add_(self.out.weight @ shift)
+        self.out.weight.mul_(scale)
+        self.norm = None
 
     def _source(self, stage: Stage) -> Tensor:
         if self.source == "mean":

@@ -82,21 +82,17 @@ class Convolution(nn.Module):
         """Fold a batch norm into the convolution: the same in eval mode, one step fewer."""
         if not isinstance(self.norm, BatchNorm):
             return
-        stats, conv = self.norm.stats, self.conv
-        assert stats.running_var is not None
-        assert stats.running_mean is not None
-        scale = stats.weight / torch.sqrt(stats.running_var + stats.eps)
-        shift = stats.bias - stats.running_mean * scale
+        (scale, shift), conv = self.norm.affine(), self.conv
         conv.weight.mul_(scale.view(-1, *[1] * (conv.weight.ndim - 1)))
         conv.bias = nn.Parameter(shift if conv.bias is None else conv.bias * scale + shift)
         self.norm = None
 
 
 def fuse(module: nn.Module) -> nn.Module:
-    """Fold every batch norm that stands behind a convolution into it, in place: for inference only."""
-    for part in module.modules():
-        if isinstance(part, Convolution):
-            part.fuse()
+    """Fold every batch norm that stands beside a linear map into it, in place: for inference only."""
+    for part in list(module.modules()):
+        if part is not module and callable(fold := getattr(part, "fuse", None)):
+            fold()
     return module
 
 

@@ -17,9 +17,11 @@ class DepthwiseMixer(TokenMixer):
 
     traits = Traits(grid_axes=2, linear_time=True)
 
-    def __init__(self, dim: int, *, axes: int = 2, kernel: Size = 7, norm: Part | None = None) -> None:
+    def __init__(
+        self, dim: int, *, axes: int = 2, kernel: Size = 7, bias: bool = True, norm: Part | None = None
+    ) -> None:
         super().__init__()
-        self.conv = Convolution(dim, dim, axes=axes, kernel=kernel, groups=dim, norm=norm)
+        self.conv = Convolution(dim, dim, axes=axes, kernel=kernel, groups=dim, bias=bias, norm=norm)
 
     def forward(self, x: Tokens, layout: Layout) -> Tokens:
         return self.conv(x, layout)

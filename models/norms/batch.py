@@ -1,5 +1,6 @@
 """Batch norm: each channel by its mean and variance over all tokens of the batch."""
 
+import torch
 from torch import Tensor, nn
 
 from models.layout import Layout, Tokens
@@ -24,6 +25,13 @@ class BatchNorm(Norm):
         y = x.clone()
         y[layout.mask] = self.stats(x[layout.mask])
         return y
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift of each channel in eval mode."""
+        assert self.stats.running_var is not None
+        assert self.stats.running_mean is not None
+        scale = self.stats.weight / torch.sqrt(self.stats.running_var + self.stats.eps)
+        return scale, self.stats.bias - self.stats.running_mean * scale
 
     def _all(self, x: Tokens) -> Tensor:
         return self.stats(x.flatten(0, 1)).unflatten(0, x.shape[:2])
