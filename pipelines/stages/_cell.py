@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.stages import _confine, _landlock
+from pipelines.stages import _confine
 
 LIBRARY_BYTES = 2**30  # of address space for decoders that are imported when first needed
 
@@ -27,8 +27,7 @@ def main(socket_fd: int, parent: int, memory_bytes: int, module: str, modality: 
     imported before the first sample comes, so that its time is not the sample's. `folders` may be read.
     """
     os.mkdir(os.environ["TMPDIR"], 0o700)
-    libraries = _landlock.libraries(everything=bool(module))
-    missing = _confine.confine(memory_bytes, read=[*libraries, *folders], write=[os.environ["TMPDIR"]])
+    missing = _confine.confine(memory_bytes, read=folders, write=[os.environ["TMPDIR"]])
     _confine.die_with(parent)
     import faulthandler
 

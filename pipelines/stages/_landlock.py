@@ -7,6 +7,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same on every architecture
@@ -39,7 +40,9 @@ def libraries(*, everything: bool = False) -> list[str]:
     data lies there; `everything` takes those too.
     """
     root = Path(__file__).resolve().parents[2]
-    private = {root, Path.cwd(), Path.home()}
+    private = {root, home(), Path(os.environ.get("PWD", root)).resolve()}
+    with suppress(OSError):  # the folder we run in may be gone
+        private.add(Path.cwd())
     paths = [Path(path).resolve() for path in sys.path if path]
     packages = [path for path in paths if everything or not any(p.is_relative_to(path) for p in private)]
     named = [os.environ.get(name, "") for name in ("LD_LIBRARY_PATH", "GDAL_DATA", "PROJ_DATA", "PROJ_LIB")]
@@ -48,9 +51,15 @@ def libraries(*, everything: bool = False) -> list[str]:
     return [*SYSTEM, sys.prefix, sys.base_prefix, *rooms, *map(str, packages), *given, *_mapped()]
 
 
+def home() -> Path:
+    """The user's folder; "~" where nobody has any."""
+    return Path(os.path.expanduser("~"))
+
+
 def _mapped() -> Iterator[str]:
     """Folders of shared libraries in use."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    maps = Path("/proc/self/maps")
+    for line in maps.read_text().splitlines() if maps.exists() else ():
         path = line.partition("/")[2]
         if ".so" in path:
             yield os.path.dirname(f"/{path}")

@@ -28,6 +28,7 @@ from modalities.base import BadSample, Meta, Modality
 from pipelines.stages import process
 from pipelines.stages._answer import checked_answer, checked_refusal, cleaned
 from pipelines.stages._frames import Garbled, frame, read_frame
+from pipelines.stages._landlock import home, libraries
 from pipelines.stages.process import Compare, Filtered, Found, Look, Sample, Stage
 
 SWITCH = "RAYLOOM_SANDBOX"
@@ -69,7 +70,7 @@ class Request:
     def folders(self) -> set[str]:
         """Those of the local files it names; a file that lies where everything does stands for itself."""
         paths = map(Path, self.facts["paths"].values())
-        return {str(path if Path.home().is_relative_to(path.parent) else path.parent) for path in paths}
+        return {str(path if home().is_relative_to(path.parent) else path.parent) for path in paths}
 
 
 class Sandbox:
@@ -249,10 +250,10 @@ class Sandbox:
         self._noise = tempfile.TemporaryFile("a+b")  # noqa: SIM115  # closed with the child
         self._folder = str(Path(tempfile.gettempdir(), f"rayloom-{os.getpid()}-{secrets.token_hex(8)}"))
         numbers = (theirs.fileno(), os.getpid(), self.memory_bytes)
+        read = [*libraries(everything=self.module is not None), *sorted(self._readable)]
         with theirs:
             self._child = subprocess.Popen(
-                [sys.executable, "-P", "-m", CELL, *map(str, numbers), self.module or "", modality,
-                 *sorted(self._readable)],
+                [sys.executable, "-P", "-m", CELL, *map(str, numbers), self.module or "", modality, *read],
                 cwd="/", env=_environment(self._folder), pass_fds=[theirs.fileno()], start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=self._noise, stderr=self._noise,
             )  # fmt: skip

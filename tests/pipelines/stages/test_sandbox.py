@@ -263,6 +263,22 @@ def test_a_local_file_opens_its_folder_and_none_beside_it(poison: Modality, tmp_
     assert ("Permission denied" in of_b.detail) == landlocked()
 
 
+def test_where_data_lies_is_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.stages._landlock import libraries
+
+    here, packages = tmp_path / "home" / "data", tmp_path / "packages"
+    here.mkdir(parents=True)
+    packages.mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(here)
+    for path in (here, tmp_path / "home", Path(modalities.__file__).parents[1], packages):
+        monkeypatch.syspath_prepend(str(path))
+    found = set(libraries())
+    assert str(packages) in found
+    assert not {str(here), str(tmp_path / "home"), str(Path(modalities.__file__).parents[1])} & found
+    assert str(here) in libraries(everything=True)
+
+
 def test_a_kernel_without_landlock_is_told_of_once(
     poison: Modality, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
