@@ -22,7 +22,7 @@ TRANSIENT_NAMES: Final = (  # of drivers' errors that have no status: nobody ans
     "HTTPClientError", "EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError",
     "ResponseParserError", "IncompleteRead", "ClientConnectionError", "ClientPayloadError", "TransportError",
     "ServiceRequestError", "ServiceResponseError", "IncompleteReadError", "ProtocolError", "FSTimeoutError",
-    "ChecksumError",
+    "ChecksumError", "FlexibleChecksumError",
 )  # fmt: skip
 LONGEST_WAIT_S: Final = 120.0  # that a Retry-After may ask for
 COMPARED_BYTES: Final = 16 * 2**20  # at a time
@@ -171,20 +171,22 @@ def is_transient(error: BaseException) -> bool:
         return True
     if status is not None or isinstance(error, FileNotFoundError | FileExistsError | PermissionError):
         return False
-    return any(
-        isinstance(e, ConnectionError | TimeoutError)
-        or not {c.__name__ for c in type(e).__mro__}.isdisjoint(TRANSIENT_NAMES)
-        for e in _causes(error)
-    )
+    return any(isinstance(e, ConnectionError | TimeoutError) or _is_named(e) for e in _causes(error))
+
+
+def _is_named(error: BaseException) -> bool:
+    return not {c.__name__ for c in type(error).__mro__}.isdisjoint(TRANSIENT_NAMES)
 
 
 def http_code(error: BaseException) -> tuple[int | None, str]:
-    """Status and code word of the answer that lies behind an error; (None, "") when there was none."""
+    """Status and code word of the answer that lies behind an error; (None, "") when none came whole."""
     for e in _causes(error):
         response = getattr(e, "response", None)
         if isinstance(response, dict):  # botocore
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             return status, str(response.get("Error", {}).get("Code", ""))
+        if _is_named(e):  # aiohttp gives a broken answer the code 400
+            return None, ""
         for name in ("status", "status_code", "code"):  # aiohttp, Azure, Google
             if isinstance(value := getattr(e, name, None), int) and 400 <= value < 600:
                 return value, str(getattr(e, "error_code", None) or "")

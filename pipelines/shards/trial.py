@@ -182,12 +182,12 @@ def _deleted(storage: Storage, key: str) -> Finding:
 
 def _unfinished(storage: Storage, key: str) -> Finding:
     """An upload that never ended, or was aborted, is never visible."""
+    before = {upload for upload, _ in storage.uploads()}
     storage.begin_upload(key, PART)
     seen = list(_visible(storage, key, "while it was under way"))
-    begun = [upload for upload, _ in storage.uploads()]
+    begun = {upload for upload, _ in storage.uploads()} - before
     for upload in begun:
-        if key in upload:
-            storage.abort(upload)
+        storage.abort(upload)
     seen += _visible(storage, key, "after it was aborted")
     if not seen and not storage.create(key, b"whole"):
         seen.append("its name could not be created afterwards")

@@ -1,0 +1,46 @@
+"""Small work for faults of every kind, what an undisturbed run makes of it, and an S3 server on loopback."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from jobs.chaos.invariants import Truth, truth_of
+from jobs.chaos.small import Work, build, make_pictures, survey, work_on
+from pipelines.shards.storage import LocalStorage
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """One run over a dozen pictures."""
+    make_pictures(folder := tmp_path_factory.mktemp("source"))
+    return work_on("all", survey(folder))
+
+
+@pytest.fixture(scope="module")
+def truth(work: Work, tmp_path_factory: pytest.TempPathFactory) -> Truth:
+    """What becomes of it on a local disk when nothing happens."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYLOOM_SANDBOX", "0")
+        storage = LocalStorage(tmp_path_factory.mktemp("golden"))
+        build(storage, work, random.Random(0))
+    return truth_of(storage)
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    """The URL of an S3 server with an empty bucket `datasets`, and credentials for it."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3", endpoint_url=url).create_bucket(Bucket="datasets")
+        yield url
+    server.stop()
