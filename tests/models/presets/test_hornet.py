@@ -1,0 +1,59 @@
+"""hornet: an operation of order n multiplies n + 1 copies of its input, gate by gate."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from models.layout import Layout
+from models.mixers.gnconv import RecursiveGatedConv
+
+H, W = 5, 6
+
+
+def build(order: int) -> tuple[RecursiveGatedConv, Tensor]:
+    torch.manual_seed(0)
+    mixer = RecursiveGatedConv(16, order=order, kernel=3).double()
+    for name, parameter in mixer.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+    return mixer, torch.randn(2, H * W, 16, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
+def test_hornet_of_order_n_is_homogeneous_of_degree_n_plus_one(order: int) -> None:
+    mixer, x = build(order)
+    with torch.no_grad():
+        once, twice = (mixer(factor * x, Layout(grid=(H, W))) for factor in (1.0, 1.5))
+    assert_close(twice, 1.5 ** (order + 1) * once, atol=1e-12, rtol=1e-10)
+    assert once.abs().max() > 1e-9
+
+
+def test_hornet_loses_an_order_with_a_gate() -> None:
+    mixer, x = build(4)
+    constant = nn.Linear(4, 8).double()  # a gate that no longer listens to what came before
+    nn.init.zeros_(constant.weight)
+    mixer.gates[1] = constant
+    with torch.no_grad():
+        once, twice = (mixer(factor * x, Layout(grid=(H, W))) for factor in (1.0, 2.0))
+    assert_close(twice, 2.0**2 * once)  # of five factors, the two behind the constant are left
+
+
+def test_hornet_equals_a_loop_of_explicit_products() -> None:
+    order = 3
+    mixer, x = build(order)
+    widths = [4, 8, 16]
+    mapped = x @ mixer.inner.weight.T
+    p, q = mapped[..., :4], mapped[..., 4:]
+    conv = mixer.filter.conv
+    maps = F.conv2d(q.mT.unflatten(-1, (H, W)), conv.weight, padding=1, groups=28).flatten(2).mT
+    start = 0
+    for k, width in enumerate(widths):
+        if k:
+            p = p @ mixer.gates[k - 1].weight.T
+        product = torch.zeros(2, H * W, width, dtype=torch.float64)
+        for c in range(width):
+            product[..., c] = p[..., c] * maps[..., start + c] / 3
+        p, start = product, start + width
+    assert_close(mixer(x, Layout(grid=(H, W))), p @ mixer.out.weight.T)
