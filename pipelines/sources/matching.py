@@ -12,6 +12,7 @@ _IGNORED = (
     *("readme", "readme.txt", "readme.rst", "license", "license.txt", "licence", "licence.txt"),
     *("*.md", "*.license", "thumbs.db", "desktop.ini", "_success"),
 )
+_IGNORED_NAMES = re.compile("|".join(translate(pattern) for pattern in _IGNORED))
 _IGNORED_FOLDERS = ("__macosx",)
 
 
@@ -22,9 +23,10 @@ def is_hidden(name: str) -> bool:
 
 def is_ignored(name: str) -> bool:
     """Files people put beside data. Everything else that matches nothing becomes an entry and is refused."""
-    return any(regex.match(name.lower()) for _, regex in _compile(_IGNORED))
+    return _IGNORED_NAMES.match(name.lower()) is not None
 
 
+@lru_cache(maxsize=256)
 def suffix_of(pattern: str) -> str:
     """Of "*.pcd.bin" it is ".pcd.bin"; a whole name ("lights.npy") is its own suffix."""
     return pattern.rpartition("*")[2].rstrip("/").lower()
