@@ -263,24 +263,41 @@ def test_a_filter_on_a_field_that_nothing_has_commits_nothing(job: Callable[...,
     assert latest(open_storage(job().output)) is None
 
 
-def test_a_full_disk_is_said_as_such_and_the_job_goes_on_later(
-    job: Callable[..., IngestJob], tmp_path: Path
+@pytest.mark.parametrize("full_at", ["survey", "pack"])
+def test_a_disk_that_fills_up_under_a_worker_is_said_as_such_and_the_job_goes_on_later(
+    full_at: str, job: Callable[..., IngestJob], tmp_path: Path
 ) -> None:
     import subprocess
+    from types import SimpleNamespace
 
     from jobs.failures import exit_code
+    from jobs.ingest import SETTINGS
+    from pipelines.graphs.ingest import ingest
 
     (small := tmp_path / "small").mkdir()
-    size = ["-o", "size=60k"]
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", *size, "none", small]).returncode:
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "none", small]).returncode:
         pytest.skip("needs root to mount a small file system")
+    resolved = job(output=str(small / "data")).resolved()
+
+    def run(report: Callable[[str, int, int], None]) -> Any:
+        source = SimpleNamespace(**resolved["source"], seed=0)
+        settings = {name: resolved[name] for name in SETTINGS}
+        return ingest(
+            source, resolved["output"], modality="image", settings=settings, job=resolved, report=report
+        )
+
+    def fill(phase: str, done: int, _: int) -> None:
+        """Take what is left just before the workers begin: the driver writes nothing until they are done."""
+        if (phase, done) == (full_at, 0):
+            free = os.statvfs(small).f_bavail * 4096
+            (small / "filler").write_bytes(bytes(free))
+
     try:
         with pytest.raises(OSError, match="No space left") as failure:
-            ingest_dataset(job(output=str(small / "data")))
+            run(fill)
         assert exit_code(failure.value) == 4
-        subprocess.run(["mount", "-o", "remount,size=20m", small], check=True)
-        resumed = ingest_dataset(job(output=str(small / "data")))
-        assert resumed.books.written == 40
+        (small / "filler").unlink()
+        assert run(lambda *_: None).books.written == 40
         assert Dataset.open(str(small / "data")).check()["ok"]
     finally:
         subprocess.run(["umount", small], check=True)

@@ -1,0 +1,141 @@
+"""Build one dataset in many ways on a Ray cluster of two nodes, and write the digest of each to found.json.
+
+A program of its own, started by test_same_bytes.py: a cluster of two nodes does not go with the tests' own.
+"""
+
+import csv
+import json
+import os
+import random
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from jobs.cluster import ENVIRONMENT, ROOT
+from jobs.config.schema import IngestJob
+from jobs.ingest import SETTINGS
+from pipelines.graphs import ingest as graph
+from pipelines.shards.dataset import Dataset
+
+PICTURES, UNITS = 60, 12
+Report = Callable[[str, int, int], None]
+
+
+class Stop(BaseException):
+    """What an impatient user does."""
+
+
+def write_pictures(folder: Path) -> None:
+    """Different pictures, some twice, one that is none."""
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    for i in range(PICTURES):
+        pixels = np.random.default_rng(i - i % 15 if i % 15 == 14 else i).integers(
+            0, 255, (24, 32, 3), np.uint8
+        )
+        Image.fromarray(pixels).save(folder / f"{i:03}.jpg", quality=80)
+    (folder / "none.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+
+
+def write_table(folder: Path, path: Path, seed: int | None) -> str:
+    """A table of the pictures, in order or shuffled."""
+    names = sorted(p.name for p in folder.iterdir())
+    if seed is not None:
+        random.Random(seed).shuffle(names)
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["uri", "label"])
+        rows.writerows(
+            [f"{folder.name}/{name}", f"class {int(name[:3]) % 3}"] for name in names if name[0] != "n"
+        )
+        rows.writerow([f"{folder.name}/none.jpg", "class 0"])
+    return str(path)
+
+
+def build(table: str, output: str, report: Report = lambda *_: None) -> dict[str, Any]:
+    """One ingest; what came of it."""
+    job = IngestJob.model_validate(
+        {
+            "kind": "ingest", "modality": "image", "source": {"uri": table}, "output": output,
+            "shards": {"max_samples": PICTURES // UNITS}, "dedup": "near",
+            "split": {"val": 0.2, "by": "cluster", "stratify": True},
+        }
+    ).resolved()  # fmt: skip
+    source = SimpleNamespace(**job["source"], seed=0)
+    settings = {name: job[name] for name in SETTINGS}
+    graph.ingest(source, output, modality="image", settings=settings, job=job, report=report)
+    dataset = Dataset.open(output)
+    checked = dataset.check()
+    return {"digest": dataset.manifest.digest, "ok": checked["ok"], "books": checked["books"]}
+
+
+def stop_at(phase: str, units: int) -> Report:
+    """Raises once so many units of a phase are done."""
+
+    def report(now: str, done: int, _: int) -> None:
+        if (now, done) == (phase, units):
+            raise Stop
+
+    return report
+
+
+def main(work: Path, bucket: str) -> None:
+    import ray
+    from ray.cluster_utils import Cluster
+
+    os.environ |= {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+    noticed_soon = {
+        "health_check_initial_delay_ms": 1000,
+        "health_check_period_ms": 500,
+        "health_check_failure_threshold": 4,
+    }
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": noticed_soon},
+    )
+    second = cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+    found: dict[str, Any] = {"nodes": sum(node["Alive"] for node in ray.nodes())}
+    write_pictures(pictures := work / "pictures")
+    in_order = write_table(pictures, work / "in_order.csv", None)
+    shuffled = write_table(pictures, work / "shuffled.csv", 1)
+    found["two workers"] = build(in_order, str(work / "a"))
+
+    graph.CPUS = 0.25  # of a worker: eight on the two cores
+    shutil.copytree(pictures, work / "later" / "pictures")
+    for path in (work / "later" / "pictures").iterdir():
+        os.utime(path, (2**31, 2**31))
+    moved = write_table(work / "later" / "pictures", work / "later" / "table.csv", None)
+    real = time.time
+    time.time = lambda: real() + 3e8
+    found["eight workers, S3, another clock"] = build(moved, f"s3://{bucket}/b")
+    time.time = real
+
+    graph.CPUS = 1
+    for phase, units in (("survey", 1), ("pack", 3)):
+        try:
+            build(shuffled, str(work / "c"), stop_at(phase, units))
+        except Stop:
+            found.setdefault("stopped", []).append(phase)
+    found["shuffled listing, interrupted twice"] = build(shuffled, str(work / "c"))
+
+    def remove(phase: str, done: int, _: int) -> None:
+        if (phase, done) == ("pack", 4) and len(cluster.list_all_nodes()) == 2:
+            cluster.remove_node(second, allow_graceful=False)
+
+    found["a node removed while packing, one worker after it"] = build(in_order, str(work / "d"), remove)
+    found["nodes at the end"] = sum(node["Alive"] for node in ray.nodes())
+    (work / "found.json").write_text(json.dumps(found))
+    ray.shutdown()
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
