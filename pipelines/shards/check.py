@@ -31,7 +31,6 @@ from pipelines.shards.planned import left_out_key, read_plan, unit_key, unit_siz
 from pipelines.shards.storage import Storage, open_storage, read_verified
 from pipelines.shards.tar import BLOCK, END, walk
 
-CHUNK_BYTES = 8 * 2**20  # read at a time
 UNREADABLE = (Corrupt, FileNotFoundError, ValueError, KeyError, TypeError, pa.ArrowException)
 
 
@@ -265,10 +264,10 @@ def _hashed(
     hasher, wrong = blake3.blake3(), []
     member, value = 0, 0  # the one that the next bytes belong to, and its checksum so far
     spans = list(zip(offsets.tolist(), (offsets + sizes).tolist(), sums.tolist(), strict=True))
-    for start in range(0, shard.size, CHUNK_BYTES):
-        chunk = memoryview(storage.get(shard.key, start, CHUNK_BYTES))
+    start = end = 0
+    for chunk in storage.chunks(shard.key, shard.size):
         hasher.update(chunk)
-        end = start + len(chunk)
+        start, end = end, end + len(chunk)
         while member < len(spans) and spans[member][0] < end:
             first, last, want = spans[member]
             value = crc32c.crc32c(chunk[max(first - start, 0) : min(last, end) - start], value)

@@ -15,6 +15,8 @@ from pipelines.seal import Corrupt
 
 SCHEMES = ("file", "memory", "s3", "gs", "gcs", "az", "abfs", "abfss")
 STAGING = ".staging"  # of a local dataset: what is being written; no key is ever below it
+CHUNK_BYTES = 8 * 2**20  # of an object store at a time
+CACHED_BYTES = 2**20  # of a disk
 T = TypeVar("T")
 
 
@@ -42,6 +44,11 @@ class Storage(ABC):
     @abstractmethod
     def get(self, key: str, offset: int = 0, size: int | None = None) -> bytes:
         """The bytes, or `size` of them from `offset`. FileNotFoundError names the key."""
+
+    def chunks(self, key: str, size: int) -> Iterator[memoryview]:
+        """An object of `size` bytes piece by piece; each piece is valid until the next is asked for."""
+        for start in range(0, size, CHUNK_BYTES):
+            yield memoryview(self.get(key, start, min(CHUNK_BYTES, size - start)))
 
     @abstractmethod
     def size(self, key: str) -> int | None:
@@ -149,6 +156,12 @@ class LocalStorage(Storage):
         with open(self.root / key, "rb") as file:
             file.seek(offset)
             return file.read(-1 if size is None else size)
+
+    def chunks(self, key: str, size: int) -> Iterator[memoryview]:
+        buffer = memoryview(bytearray(CACHED_BYTES))  # one, which stays in the processor's cache
+        with open(self.root / key, "rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                yield buffer[:count]
 
     def size(self, key: str) -> int | None:
         try:
