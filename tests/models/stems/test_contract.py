@@ -128,3 +128,14 @@ def test_pixels_of_hidden_tokens_reach_no_other(name: str) -> None:
     other[:, :, round(stem.cells**0.5) :] += 5
     hidden = [stem(image, Side(mask=mask))[0][mask] for image in (x, other)]
     assert_close(*hidden)
+
+
+def test_a_tubelet_stem_that_reaches_further_equals_an_overlapping_convolution() -> None:
+    stem = build("tubelet", frames=2, patch=3, reach=3)
+    conv = torch.nn.Conv3d(3, 8, (3, 3, 3), stride=(2, 3, 3), padding=(1, 0, 0))
+    conv.load_state_dict(stem.project.conv.state_dict())
+    x = torch.randn(2, 3, 6, 9, 6)
+    assert_close(stem(x, Side())[0], conv(x).flatten(2).mT)
+    mask = torch.rand(2, 18, generator=torch.Generator().manual_seed(1)) < 0.5
+    other = stem.join(stem.cut(x) + 5 * ~mask[..., None], (6, 9, 6))
+    assert_close(stem(x, Side(mask=mask))[0][mask], stem(other, Side(mask=mask))[0][mask])
