@@ -1,7 +1,7 @@
 """How long a finished job takes to find that there is nothing to do. `python -m jobs.bench.again 10000 10`.
 
-Builds a dataset of so many shards of so many samples, without Ray and without decoding, then runs the same job
-again, and once more with one file added. What is counted beside the time: operations on the dataset's storage.
+Builds a dataset of so many shards of so many samples, without Ray and without decoding, then runs the same
+job again, and once more with one file added. Counted beside the time: operations on the dataset's storage.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A plan of N simulated inputs: seconds a million and peak memory. `python -m jobs.bench.plan 1000000 10000000`.
+"""A plan of N simulated inputs: time a million, peak memory. `python -m jobs.bench.plan 1000000 10000000`.
 
 Each number runs in a process of its own. The survey is written first, as an ingest leaves it on storage; what
 is timed is the plan made of it, read through the same code, and then its way onto storage.

@@ -1,0 +1,266 @@
+"""Ingest beside what it is made of, and beside Ray's own writer. `python -m jobs.bench.ingest jpeg 4000`.
+
+Rows of one run on one machine: a bare loop that reads, hashes and tars the same files; ray.data
+read_binary_files -> write_webdataset; our ingest without decoding; the bare decoder of the kind; our ingest
+with decoding, quality and fingerprint. Every path runs on --cores cores; loops are divided over processes.
+Sources lie in the page cache.
+"""
+
+import argparse
+import io
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+KINDS = {"jpeg": "image", "laz": "pointcloud", "geotiff": "hyperspectral", "h264": "video"}
+SUFFIX = {"jpeg": "jpg", "laz": "laz", "geotiff": "tif", "h264": "mp4"}
+DISTINCT = 24  # files that are made; the others differ from one of them by a few bytes behind the end
+
+
+def make_jpeg(seed: int) -> bytes:
+    """500 x 375, about 45 kB, with the falling spectrum of natural pictures."""
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(375)[:, None], np.fft.rfftfreq(500)[None])
+    frequency[0, 0] = 1
+    waves = rng.normal(size=(2, 3, *frequency.shape))
+    pixels = np.fft.irfft2((waves[0] + 1j * waves[1]) / frequency**1.2, (375, 500))
+    pixels = 128 + 50 * pixels / pixels.std()
+    image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8).transpose(1, 2, 0))
+    image.save(out := io.BytesIO(), "JPEG", quality=72)
+    return out.getvalue()
+
+
+def make_laz(seed: int) -> bytes:
+    """20,000 points of a rolling surface, point format 3."""
+    import laspy
+
+    rng = np.random.default_rng(seed)
+    header = laspy.LasHeader(point_format=3, version="1.2")
+    header.scales = np.full(3, 0.01)
+    cloud = laspy.LasData(header)
+    x, y = rng.random((2, 20_000)) * 100
+    cloud.x, cloud.y, cloud.z = x, y, 5 * np.sin(x / 9 + seed) + rng.normal(0, 0.05, x.size)
+    cloud.intensity = rng.integers(0, 4096, x.size).astype(np.uint16)
+    cloud.write(out := io.BytesIO(), do_compress=True)
+    return out.getvalue()
+
+
+def make_geotiff(seed: int) -> bytes:
+    """12 bands of 128 x 128, uint16, deflated."""
+    from rasterio.io import MemoryFile
+    from rasterio.transform import from_origin
+
+    rng = np.random.default_rng(seed)
+    base = np.cumsum(np.cumsum(rng.normal(size=(128, 128)), 0), 1)
+    cube = [2000 + 300 * base / base.std() + 40 * band + rng.normal(0, 5, base.shape) for band in range(12)]
+    shape: dict[str, Any] = {
+        "count": 12,
+        "height": 128,
+        "width": 128,
+        "dtype": "uint16",
+        "compress": "deflate",
+    }
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff", crs="EPSG:32632", transform=from_origin(0, 0, 10, 10), **shape
+        ) as out:
+            out.write(np.clip(cube, 0, 65535).astype(np.uint16))
+        return bytes(memory.getbuffer())
+
+
+def make_h264(seed: int) -> bytes:
+    """24 frames of 320 x 240 with something that moves."""
+    import av
+
+    rng = np.random.default_rng(seed)
+    still = np.kron(rng.integers(0, 255, (15, 20, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+    with av.open(out := io.BytesIO(), "w", format="mp4") as container:
+        stream: Any = container.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for t in range(24):
+            frame = av.VideoFrame.from_ndarray(np.roll(still, 3 * t, axis=1), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return out.getvalue()
+
+
+def decode_jpeg(data: bytes) -> None:
+    import simplejpeg
+
+    simplejpeg.decode_jpeg(data)
+
+
+def decode_laz(data: bytes) -> None:
+    import laspy
+
+    np.asarray(laspy.read(io.BytesIO(data)).xyz)
+
+
+def decode_geotiff(data: bytes) -> None:
+    from rasterio.io import MemoryFile
+
+    with MemoryFile(data) as memory, memory.open() as source:
+        source.read()
+
+
+def decode_h264(data: bytes) -> None:
+    import av
+
+    with av.open(io.BytesIO(data), "r") as container:
+        container.streams.video[0].thread_count = 1
+        for frame in container.decode(video=0):
+            frame.to_ndarray(format="rgb24")
+
+
+def write_files(folder: Path, form: str, count: int) -> None:
+    """Different files: real ones, and copies with a counter where their format ignores it."""
+    made = [globals()[f"make_{form}"](seed) for seed in range(min(count, DISTINCT))]
+    for i in range(count):
+        path = folder / f"{i // 1000:04}" / f"{i:07}.{SUFFIX[form]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(made[i % len(made)] + _ending(form, i))
+
+
+def _ending(form: str, number: int) -> bytes:
+    if form == "h264":  # a box that players skip
+        return (16).to_bytes(4, "big") + b"free" + number.to_bytes(8, "big")
+    return number.to_bytes(8, "big") if form in ("jpeg", "geotiff") else b""
+
+
+def bare_tar(paths: list[str], output: str) -> None:
+    """Read, hash, tar: what nobody who packs files can leave out."""
+    import blake3
+
+    with tarfile.open(output, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for path in paths:
+            data = Path(path).read_bytes()
+            blake3.blake3(data).digest()
+            info = tarfile.TarInfo(Path(path).name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+def bare_decode(paths: list[str], form: str) -> None:
+    decode = globals()[f"decode_{form}"]
+    for path in paths:
+        decode(Path(path).read_bytes())
+
+
+def _divided(work: Callable[[list[str], str], None], paths: list[str], cores: int, what: list[str]) -> float:
+    with ProcessPoolExecutor(cores) as pool:
+        list(pool.map(_warm, range(4 * cores)))
+        start = time.perf_counter()
+        list(pool.map(work, [paths[i::cores] for i in range(cores)], what))
+        return time.perf_counter() - start
+
+
+def _warm(_: int) -> None:
+    time.sleep(0.01)
+
+
+def ray_writer(source: Path, output: Path) -> float:
+    """The writer of Ray Data: no index, no checksum, no quarantine, no resume."""
+    import ray
+
+    def named(row: dict[str, Any]) -> dict[str, Any]:
+        return {"__key__": Path(row["path"]).stem, "bin": row["bytes"]}
+
+    start = time.perf_counter()
+    ray.data.read_binary_files(str(source), include_paths=True).map(named).write_webdataset(str(output))
+    return time.perf_counter() - start
+
+
+def ours(source: Path, output: Path, form: str, *, decode: bool) -> float:
+    from jobs.config.schema import IngestJob
+    from jobs.ingest import ingest_dataset
+
+    job = IngestJob.model_validate(
+        {
+            "kind": "ingest", "modality": KINDS[form], "source": {"uri": str(source), "labels": "none"},
+            "output": str(output), "decode": decode, "shards": {"max_bytes": "64MiB"},
+        }
+    )  # fmt: skip
+    start = time.perf_counter()
+    outcome = ingest_dataset(job)
+    took = time.perf_counter() - start
+    if outcome.books.quarantined:
+        raise AssertionError(f"the files are not good: {outcome.books}")
+    return took
+
+
+def measure(form: str, count: int, cores: int, folder: Path) -> dict[str, Any]:
+    """Samples a second of every path."""
+    import logging
+
+    import ray
+
+    from jobs.cluster import cluster
+
+    write_files(source := folder / "source", form, count)
+    paths = [str(path) for path in sorted(source.rglob("*.*"))]
+    rates: dict[str, float] = {}
+    rates["bare tar"] = count / _divided(
+        bare_tar, paths, cores, [str(folder / f"{i}.tar") for i in range(cores)]
+    )
+    rates["bare decode"] = count / _divided(bare_decode, paths, cores, [form] * cores)
+    with cluster(cores):
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        ray.data.range(cores, override_num_blocks=cores).map(lambda row: row).materialize()  # workers are up
+        rates["ray writer"] = count / ray_writer(source, folder / "ray")
+        shutil.rmtree(folder / "ray", ignore_errors=True)
+        rates["ingest, bytes pass"] = count / ours(source, folder / "passed", form, decode=False)
+        shutil.rmtree(folder / "passed")
+        rates["ingest, decoded"] = count / ours(source, folder / "decoded", form, decode=True)
+    size = sum(os.path.getsize(path) for path in paths) / count
+    return {
+        "form": form, "count": count, "cores": cores, "bytes_each": round(size), "rates": rates,
+        "driver_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure one form of file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("form", choices=sorted(KINDS), nargs="?", default="jpeg")
+    parser.add_argument("count", type=int, nargs="?", default=4000)
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if not given.inside:  # what Ray prints does not go between the numbers
+        command = [sys.executable, "-m", "jobs.bench.ingest", *sys.argv[1:], "--inside"]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        rates = found["rates"]
+        print(
+            f"{found['count']:,} {found['form']} files of {found['bytes_each']:,} bytes, "
+            f"{found['cores']} cores"
+        )
+        for name, rate in rates.items():
+            print(f"  {name:<20}{rate:10,.0f} samples/s")
+        print(
+            f"  bytes pass / ray writer {rates['ingest, bytes pass'] / rates['ray writer']:.2f}, "
+            f"bare tar / bytes pass {rates['bare tar'] / rates['ingest, bytes pass']:.2f}, "
+            f"decoded / bare decode {rates['ingest, decoded'] / rates['bare decode']:.2f}, "
+            f"driver {found['driver_rss_mib']:.0f} MiB"
+        )
+        return
+    with tempfile.TemporaryDirectory(prefix="rayloom-bench-") as folder:
+        print(json.dumps(measure(given.form, given.count, given.cores, Path(folder))))
+
+
+if __name__ == "__main__":
+    main()
