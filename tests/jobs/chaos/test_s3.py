@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.chaos import bucket
 from jobs.chaos.invariants import Truth, violations
 from jobs.chaos.proxy import KINDS, Proxy
 from jobs.chaos.small import Work, build
@@ -204,3 +205,13 @@ def test_a_job_does_not_start_on_a_store_that_ignores_conditions(
         ingest_dataset(job)
     assert exit_code(caught.value) == 4
     assert latest(open_storage(job.output)) is None
+
+
+@LONG
+def test_builders_that_die_and_do_not_hear_answers_on_a_real_store(
+    proxy: Proxy, work: Work, truth: Truth, tmp_path: Path
+) -> None:
+    """What users run against their own bucket."""
+    assert bucket.play(f"s3://datasets/{tmp_path.name}-chaos", 1, work, truth) == []
+    for seed in range(2):
+        assert bucket.play(str(tmp_path / f"{seed}"), seed, work, truth) == []
