@@ -10,7 +10,7 @@ import numpy as np
 import modalities
 from modalities.base import Arrays, BadSample
 from pipelines.loading.augment import Chain, Step
-from pipelines.loading.buffers import Assembly, Sample
+from pipelines.loading.buffers import Assembly
 from pipelines.loading.cache import ShardCache
 from pipelines.loading.catalog import UNLABELLED, Catalog, Page, labelled_counts, lookup
 from pipelines.loading.order import EpochOrder, sample_rng
@@ -119,7 +119,7 @@ class Source:
 
     def make(
         self, epoch: int, shard: int, number: int, *, assembly: Assembly | None = None, at: int = 0
-    ) -> Sample:
+    ) -> dict[str, Any]:
         """Read, decode, augment and prepare one sample; into its slot of `assembly` where that can be."""
         page, row, contents = self.read(shard, number)
         key, part = page.key(row), self.part
