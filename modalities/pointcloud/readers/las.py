@@ -18,7 +18,7 @@ from modalities.base import BadSample, Meta, Raw
 from modalities.pointcloud.readers import laszip
 from modalities.pointcloud.schema import GLOBAL, assemble, base_meta, check_size, layout
 
-CHUNK_POINTS = 500_000  # rows held at a time
+CHUNK_POINTS = 64_000  # rows held at a time; a few megabytes, which stay in the cache
 RECORD_BYTES = (20, 28, 26, 34, 57, 63, 30, 36, 38, 59, 67)  # by point format
 GEOKEY_RECORDS = {"directory": 34735, "doubles": 34736, "ascii": 34737}
 _WKT_RECORD = 2112
