@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from models.backbones.base import BACKBONES, Backbone, Mixers, by_stage, position_for, ramp, stack
 from models.layout import Layout, Stage, Tokens
@@ -67,7 +68,7 @@ class Isotropic(Backbone):
             return [Stage(x[:, 1:], layout, prefix=x[:, :1])]
         return [Stage(x[:, :-1], layout, prefix=x[:, -1:])]
 
-    def _join(self, x: Tokens, layout: Layout) -> tuple[Tokens, Layout]:
+    def _join(self, x: Tokens, layout: Layout) -> tuple[Float[Tensor, "b m d"], Layout]:
         assert self.cls is not None
         cls = self.cls.expand(x.shape[0], -1, -1)
         mask = layout.mask

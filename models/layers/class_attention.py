@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.layout import Mask, Tokens
@@ -26,7 +27,7 @@ class ClassAttentionBlock(nn.Module):
         hidden = int(dim * ratio)
         self.up, self.act, self.down = nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim)
 
-    def forward(self, cls: Tokens, x: Tokens, mask: Mask | None) -> Tensor:
+    def forward(self, cls: Float[Tensor, "b 1 d"], x: Tokens, mask: Mask | None) -> Float[Tensor, "b 1 d"]:
         both = self.norm1(torch.cat([cls, x], 1))
         k, v = self.kv(both).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q = self.q(both[:, :1]).unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.layers.activations import activation
@@ -57,7 +58,7 @@ class Convolution(nn.Module):
         self.norm = None if norm is None else NORMS.build(norm, out)
         self.act = activation(act)
 
-    def forward(self, x: Tokens, layout: Layout) -> Tokens:
+    def forward(self, x: Tokens, layout: Layout) -> Float[Tensor, "b m o"]:
         grid = layout.need_grid(len(self.stride), "convolution")
         check_grid(grid, x, "convolution")
         if layout.mask is not None:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from models.layers.convolution import Convolution
 from models.layout import Layout, Tokens
@@ -24,5 +25,5 @@ class CrossScaleConvolution(nn.Module):
             for kernel, share in zip(kernels, [*shares, out - sum(shares)], strict=True)
         )
 
-    def forward(self, x: Tokens, layout: Layout) -> Tokens:
+    def forward(self, x: Tokens, layout: Layout) -> Float[Tensor, "b m o"]:
         return torch.cat([conv(x, layout) for conv in self.convs], -1)

@@ -1,6 +1,7 @@
 """The inverted bottleneck: wide in the middle, where a depthwise convolution sees the neighbours."""
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from models.layers.convolution import Convolution, coarser
 from models.layers.squeeze import SqueezeExcitation
@@ -46,7 +47,7 @@ class InvertedBottleneck(nn.Module):
         self.squeeze = SqueezeExcitation(wide, max(out // 4, 1), act="silu")
         self.shrink = Convolution(wide, out, kernel=1)
 
-    def forward(self, x: Tokens, layout: Layout) -> Tokens:
+    def forward(self, x: Tokens, layout: Layout) -> Float[Tensor, "b m o"]:
         x = self.filter(self.expand(self.norm(x, layout), layout), layout)
         layout = coarser(layout, self.filter.stride)
         return self.shrink(self.squeeze(x, layout), layout)

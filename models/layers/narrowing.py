@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.layout import Mask, Tokens
@@ -35,7 +36,7 @@ class Narrowing(nn.Module):
             nn.init.orthogonal_(drawn, gain=math.sqrt(features))
         self.register_buffer("features", drawn)
 
-    def forward(self, x: Tokens, mask: Mask | None) -> Tokens:
+    def forward(self, x: Tokens, mask: Mask | None) -> Float[Tensor, "b n o"]:
         q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=-1)
         z = v + self.out(self._mix(q, k, v, mask))
         return z + self.down(F.gelu(self.up(self.norm2(z))))

@@ -1,6 +1,7 @@
 """Outlook attention: a token alone says how its neighbours mix among themselves, no products of tokens."""
 
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.layers.convolution import coarser
@@ -59,7 +60,7 @@ class OutlookAttention(TokenMixer):
         places = self.kernel**2
         return self.scale * self.weights(x).unflatten(-1, (self.heads, places, places)).transpose(1, 2)
 
-    def _mean(self, x: Tokens, layout: Layout, grid: tuple[int, ...]) -> Tokens:
+    def _mean(self, x: Tokens, layout: Layout, grid: tuple[int, ...]) -> Float[Tensor, "b w d"]:
         """Over the real tokens of each stride x stride cell; cells at the edge are smaller."""
         real = x.new_ones(1, x.shape[1], 1) if layout.mask is None else layout.mask[..., None].to(x.dtype)
         pads = [side for n in reversed(grid) for side in (0, -n % self.stride)]

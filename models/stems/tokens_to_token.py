@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from models.layers.narrowing import Narrowing
@@ -68,7 +68,7 @@ class TokensToTokenStem(Stem):
         return join_patches(values, self.patch, size)
 
 
-def finer(mask: Mask | None, grid: tuple[int, int], step: int) -> Mask | None:
+def finer(mask: Mask | None, grid: tuple[int, int], step: int) -> Bool[Tensor, "b m"] | None:
     """The mask of the last tokens on an earlier raster, where each was step x step."""
     if mask is None:
         return None

@@ -8,7 +8,7 @@ from models.mixers.mbconv import MBConvMixer
 
 def test_equals_its_convolutions_one_by_one() -> None:
     torch.manual_seed(0)
-    mixer = MBConvMixer(8, ratio=2, act="relu").double().eval()
+    mixer = MBConvMixer(8, ratio=2.0, act="relu").double().eval()
     branch, x = mixer.branch, torch.randn(2, 20, 8, dtype=torch.float64)
     # fresh batch norms divide by sqrt(1 + eps): twice before the first nonlinearity, once before the second
     y = F.relu(x / (1 + 1e-5) @ branch.expand.conv.weight[:, :, 0, 0].T)
