@@ -75,7 +75,7 @@ def find_problems(storage: Storage, *, share: float = 1.0) -> tuple[list[Problem
     if manifest is None:
         return problems, None
     problems += [problem for i in range(len(manifest.plans)) for problem in _run(storage, manifest, i)]
-    problems += _books(storage, manifest)
+    problems += _books(storage, manifest) + _marked(storage, manifest)
     dataset, keys = Dataset(storage, manifest), []
     step = max(1, round(1 / share)) if share > 0 else len(manifest.shards) + 1
     for i, shard in enumerate(manifest.shards):
@@ -199,12 +199,33 @@ def _is(storage: Storage, key: str, want: str) -> Iterator[Problem]:
     yield Problem(key, found if found == "missing" else "its bytes are not what they were")
 
 
-def _books(storage: Storage, manifest: Manifest) -> Iterator[Problem]:
+def _marked(storage: Storage, manifest: Manifest) -> list[Problem]:
+    """The shards of a snapshot are those that the marks of its runs name, in their order."""
+    shards = []
+    try:
+        for run in manifest.plans:
+            for unit in range(len(unit_sizes(storage, plan_of(run)))):
+                if (mark := read_done(storage, plan_of(run), unit)) is None:
+                    return []  # told already
+                shards += [mark.shard] if mark.shard else []
+    except UNREADABLE:
+        return []
+    if manifest.plans and shards != list(manifest.shards):
+        return [
+            Problem(head_key(manifest.number), "its shards are not those that the marks of its runs name")
+        ]
+    return []
+
+
+def _books(storage: Storage, manifest: Manifest) -> list[Problem]:
     key, books = head_key(manifest.number), manifest.books
+    problems = []
     if not books.closed:
-        yield Problem(key, f"the books do not close: {books}")
+        problems.append(Problem(key, f"the books do not close: {books}"))
     if books.written != manifest.samples:
-        yield Problem(key, f"{books.written} samples written, {manifest.samples} in the shard list")
+        detail = f"{books.written} samples written, {manifest.samples} in the shard list"
+        problems.append(Problem(key, detail))
+    return problems
 
 
 def _index(dataset: Dataset, shard: Shard) -> tuple[list[Problem], pa.Table | None]:

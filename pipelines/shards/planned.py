@@ -33,7 +33,8 @@ def write_plan(
         pass
     put(units_key(name), to_parquet(pa.Table.from_pylist(plan.dealt, schema=UNITS)))
     head = {
-        "modality": modality, "settings": plan.settings, "classes": plan.classes, "units": plan.units,
+        "plan": name, "modality": modality, "settings": plan.settings, "classes": plan.classes,
+        "units": plan.units,
         "samples": plan.num_samples, "dropped": plan.num_dropped, "counts": dict(sorted(plan.counts.items())),
         "parts": {what: len(done) for what, done in sorted(plan.parts.items())}, "anonymous": anonymous,
     }  # fmt: skip
@@ -81,7 +82,14 @@ def is_of_plan(key: str, plan: str) -> bool:
 
 def read_plan(storage: Storage, plan: str) -> dict[str, Any]:
     """What the plan says of all units: modality, settings, classes, units, counts, parts, anonymous."""
-    return read_verified(storage, head_key(plan), unseal)
+
+    def parse(content: bytes) -> dict[str, Any]:
+        head = unseal(content)
+        if head.get("plan") != plan:
+            raise Corrupt("it is the head of something else")
+        return head
+
+    return read_verified(storage, head_key(plan), parse)
 
 
 def read_unit(storage: Storage, plan: str, unit: int) -> list[dict[str, Any]]:

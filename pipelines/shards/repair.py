@@ -26,6 +26,7 @@ from pipelines.shards.manifest import (
 )
 from pipelines.shards.pack import (
     Built,
+    Done,
     build_unit,
     done_key,
     dropped_key,
@@ -199,7 +200,9 @@ def _unit(
         return
     with storage.staging() as folder:
         built = build_unit(planned, head, folder)
-        if built.done.shard and wanted.get(built.done.shard.digest) != built.done.shard:
+        mark, shard = _mark(storage, plan, unit), built.done.shard
+        proved = built.done == mark if mark else shard and wanted.get(shard.digest) == shard
+        if not proved:
             return  # the sources are not what they were
         yield from _placed(storage, plan, unit, built, damaged)
 
@@ -208,14 +211,18 @@ def _broken(storage: Storage, plan: str, head: dict[str, Any], damaged: set[str]
     """Units that must be built again. Without a readable mark, a unit may be the one of any damaged shard."""
     for unit in range(head["units"]):
         keys = {done_key(plan, unit), dropped_key(plan, unit)}
-        try:
-            mark = read_done(storage, plan, unit)
-        except UNREADABLE:
-            mark = None
+        mark = _mark(storage, plan, unit)
         if mark and mark.shard:
             keys |= {mark.shard.key, mark.shard.index_key}
         if keys & damaged or mark is None:
             yield unit
+
+
+def _mark(storage: Storage, plan: str, unit: int) -> Done | None:
+    try:
+        return read_done(storage, plan, unit)
+    except UNREADABLE:
+        return None
 
 
 def _placed(storage: Storage, plan: str, unit: int, built: Built, damaged: set[str]) -> Iterator[str]:
