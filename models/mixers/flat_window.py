@@ -105,5 +105,5 @@ class FlatWindowAttention(TokenMixer):
         return F.pad(waves, (0, d - waves.shape[-1])).to(like.dtype)
 
 
-def _take(x: Tokens, index: Int[Tensor, "b m"]) -> Tokens:
+def _take(x: Tokens, index: Int[Tensor, "b m"]) -> Float[Tensor, "b m d"]:
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))

@@ -79,7 +79,7 @@ class HashedAttention(TokenMixer):
         slope = y.clamp(-1, 1)
         return torch.where(y > 0, 1.0, -1.0).to(y.dtype) + (slope - slope.detach())
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def learn(self, qk: Float[Tensor, "b h n e"], mask: Bool[Tensor, "b n"] | None) -> None:
         """Set supports, mean and A from unit vectors of a batch."""

@@ -21,7 +21,7 @@ class Pool(nn.Module):
         self.q, self.kv, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
 
     def forward(self, x: Float[Tensor, "b m n d"], keys: Bool[Tensor, "b m n"] | None) -> Tensor:
-        rows = self.norm(x, Layout()).flatten(0, 1)
+        rows = self.norm(x.flatten(0, 1), Layout())
         k, v = (split_heads(t, self.heads) for t in self.kv(rows).chunk(2, dim=-1))
         bias = None if keys is None else open_empty_rows(keys.flatten(0, 1))[:, None, None]
         y = merge_heads(attend(split_heads(self.q(rows[:, :1]), self.heads), k, v, bias))

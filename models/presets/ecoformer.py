@@ -9,12 +9,12 @@ PART = "token_mixer"
 NORM = {"name": "layer", "eps": 1e-6}
 
 
-def mlp(ratio: float) -> dict[str, object]:
+def mlp(ratio: int) -> dict[str, object]:
     """PVT v2's, with a depthwise convolution before the activation."""
     return {"channel": {"name": "conv_mlp", "ratio": ratio, "act_last": True, "skip": False}}
 
 
-def stages(dims: tuple[int, ...], heads: tuple[int, ...], ratios: tuple[float, ...]) -> tuple[object, ...]:
+def stages(dims: tuple[int, ...], heads: tuple[int, ...], ratios: tuple[int, ...]) -> tuple[object, ...]:
     """One hashed mixer a stage, but for the last."""
     names = ("hashed",) * (len(dims) - 1) + ("attention",)
     return tuple(

@@ -29,4 +29,5 @@ class RotaryScore(Score):
 
     def _rotate(self, x: Heads, places: Tensor) -> Heads:
         parts = x.tensor_split(self.axes, dim=-1)
-        return torch.cat([rotate(part, place) for part, place in zip(parts, places, strict=True)], -1)
+        turned = (rotate(p, a.expand(p.shape[:-1])) for p, a in zip(parts, places, strict=True))
+        return torch.cat(list(turned), -1)
