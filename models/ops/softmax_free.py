@@ -37,7 +37,7 @@ def softmax_free_attention(
 ) -> Float[Tensor, "*s n f"]:
     """P (D^-1/2 (A + ridge)^-1 D^-1/2) P^T v,  P = gaussian(q, l), A = gaussian(l, l), D its row sums.
 
-    Time O(n m e + m^3), no n x n. Without D and ridge, and with q itself as landmarks, it is gaussian(q, q) v.
+    Time O(n m e + m^3), no n x n. Without D and ridge, with q itself as landmarks, it is gaussian(q, q) v.
     Source: Lu et al., 2022, arXiv:2207.03341, eq. 8 and 20; the ridge is in their code.
     """
     toward, among = gaussian(q, landmarks), gaussian(landmarks, landmarks)

@@ -1,6 +1,6 @@
 """Softmax-free Linear Transformers.
 
-Paper: Lu et al., 2022, arXiv:2207.03341, normalised; 2021, arXiv:2110.11945, not. Sizes: table 2 and its code,
+Paper: Lu et al., 2022, arXiv:2207.03341, normalised; 2021, arXiv:2110.11945, not. Sizes: table 2 and code,
 whose larger ones have other numbers of parameters than the table. Three stages without softmax, normed behind
 each residual; the last is plain attention with a class token.
 """

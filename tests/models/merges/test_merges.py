@@ -4,6 +4,7 @@ from torch.testing import assert_close
 
 from models.layout import Layout
 from models.merges.base import MERGES
+from models.merges.convs import ConvsMerge
 from models.merges.curve import CurvePooling
 from models.merges.patch import PatchMerging
 from models.ops.curves import curve_order
@@ -73,3 +74,15 @@ def test_merges_of_rasters_hide_what_is_hidden_and_take_any_size(name: str) -> N
         other = merge(torch.where(mask[..., None], x, x + 9), layout)
         assert_close(stage.tokens[stage.layout.mask], other.tokens[stage.layout.mask])
         assert_close(merge(x[:1], layout.with_(mask=mask[:1])).tokens, stage.tokens[:1])
+
+
+def test_several_convolutions_merge_as_one_after_the_other() -> None:
+    torch.manual_seed(0)
+    merge = ConvsMerge(4, 6).eval()
+    x = torch.randn(2, 35, 4)
+    stage = merge(x, Layout(grid=(5, 7)))
+    wide, across, narrow = (layer.conv for layer in merge.layers)
+    y = wide(x.mT.unflatten(-1, (5, 7))).relu()
+    y = torch.nn.functional.conv2d(y, across.weight, across.bias, stride=2, padding=1, groups=24).relu()
+    assert stage.layout.grid == (3, 4)
+    assert_close(stage.tokens, merge.layers[2].norm(narrow(y).flatten(2).mT, stage.layout))

@@ -139,3 +139,14 @@ def test_a_tubelet_stem_that_reaches_further_equals_an_overlapping_convolution()
     mask = torch.rand(2, 18, generator=torch.Generator().manual_seed(1)) < 0.5
     other = stem.join(stem.cut(x) + 5 * ~mask[..., None], (6, 9, 6))
     assert_close(stem(x, Side(mask=mask))[0][mask], stem(other, Side(mask=mask))[0][mask])
+
+
+def test_a_convolution_stem_can_add_what_went_into_an_earlier_layer() -> None:
+    layers = ({"stride": 2}, {"kernel": 3, "act": "relu"}, {"kernel": 3, "skip": 2})
+    stem = build("conv", layers=layers)
+    x = torch.randn(1, 3, 8, 8)
+    first, second, third = (layer.conv for layer in stem.layers)
+    y = torch.nn.functional.conv2d(x, first.weight, first.bias, stride=2, padding=1)
+    z = torch.nn.functional.conv2d(y, second.weight, second.bias, padding=1).relu()
+    want = y + torch.nn.functional.conv2d(z, third.weight, third.bias, padding=1)
+    assert_close(stem(x, Side())[0], want.flatten(2).mT)
