@@ -48,7 +48,7 @@ def _laplacian_variance(grey: NDArray[np.uint8]) -> float:
     inner += wide[1:-1, 2:]
     inner -= 4 * wide[1:-1, 1:-1]
     flat = inner.astype(np.float64).ravel()  # whole numbers: every sum below 2**53 is exact in any order
-    total, squares = int(flat.sum()), int(flat @ flat)
+    total, squares = int(flat.sum()), int(np.square(flat, out=flat).sum())
     return (squares * inner.size - total * total) / inner.size**2
 
 
