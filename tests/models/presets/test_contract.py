@@ -66,6 +66,22 @@ def test_every_parameter_learns(name: str) -> None:
     assert not [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()]
 
 
+@pytest.mark.parametrize("name", [n for n in NANO if resolve(n)["modality"] == "image"])
+def test_hidden_patches_reach_no_logit(name: str) -> None:
+    torch.manual_seed(0)
+    model, x = create_model(name).eval(), given(name)["x"]
+    with torch.no_grad():
+        _, layout = model.embed(x)
+        assert layout.grid is not None
+        mask = torch.rand(2, *layout.grid) < 0.6
+        mask[:, 0] = True
+        side = round(model.stem.cells**0.5)
+        real = mask.repeat_interleave(side, 1).repeat_interleave(side, 2)[:, None, : x.shape[2], : x.shape[3]]
+        y = model(x, mask=mask.flatten(1))
+        assert_close(model(torch.where(real, x, x + 7), mask=mask.flatten(1)), y)
+        assert not torch.equal(y, model(x))
+
+
 @pytest.mark.compile
 @pytest.mark.parametrize("name", NANO)
 def test_compiles_to_one_graph(name: str) -> None:
