@@ -9,12 +9,12 @@ PART = "token_mixer"
 NORM = {"name": "layer", "eps": 1e-6}
 
 
-def mlp(ratio: int) -> dict[str, object]:
+def mlp(ratio: float) -> dict[str, object]:
     """PVT v2's, with a depthwise convolution before the activation."""
     return {"channel": {"name": "conv_mlp", "ratio": ratio, "act_last": True, "skip": False}}
 
 
-def stages(dims: tuple[int, ...], heads: tuple[int, ...], ratios: tuple[int, ...]) -> tuple[object, ...]:
+def stages(dims: tuple[int, ...], heads: tuple[int, ...], ratios: tuple[float, ...]) -> tuple[object, ...]:
     """One hashed mixer a stage, but for the last."""
     names = ("hashed",) * (len(dims) - 1) + ("attention",)
     return tuple(
@@ -37,7 +37,7 @@ PRESETS = {
         "backbone.drop_path": 0.1,
         "backbone.norm": NORM,
         "block.norm": NORM,
-        "mixers": stages((32, 64, 160, 256), (1, 2, 5, 8), (8, 8, 4, 4)),
+        "mixers": stages((32, 64, 160, 256), (1, 2, 5, 8), (8.0, 8.0, 4.0, 4.0)),
         "head": "classification",
         "in_chans": 3,
         "num_outputs": 1000,
@@ -49,7 +49,7 @@ PRESETS = {
         "backbone.dims": (32, 64, 96),
         "backbone.depths": (1, 1, 1),
         "backbone.drop_path": 0.0,
-        "mixers": stages((32, 64, 96), (2, 4, 6), (4, 4, 4)),
+        "mixers": stages((32, 64, 96), (2, 4, 6), (4.0, 4.0, 4.0)),
         "num_outputs": 10,
     },
 }
