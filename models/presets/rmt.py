@@ -44,10 +44,10 @@ PRESETS = {
         "block.norm": {"name": "layer", "eps": 1e-6},
         "block.position": "conditional",
         "mixers": (
-            stage(4, 64, 4, 3, True),
-            stage(4, 128, 4, 3, True),
-            stage(8, 256, 6, 3, False),
-            stage(16, 512, 6, 3, False),
+            stage(4, 64, 4.0, 3.0, True),
+            stage(4, 128, 4.0, 3.0, True),
+            stage(8, 256, 6.0, 3.0, False),
+            stage(16, 512, 6.0, 3.0, False),
         ),
         "head": "classification",
         "head.project": 1024,
@@ -62,10 +62,10 @@ PRESETS = {
         "backbone.depths": (3, 4, 18, 4),
         "backbone.drop_path": 0.15,
         "mixers": (
-            stage(4, 64, 4, 4, True),
-            stage(4, 128, 4, 4, True),
-            stage(8, 256, 6, 3, True),
-            stage(16, 512, 6, 3, False),
+            stage(4, 64, 4.0, 4.0, True),
+            stage(4, 128, 4.0, 4.0, True),
+            stage(8, 256, 6.0, 3.0, True),
+            stage(16, 512, 6.0, 3.0, False),
         ),
     },
     "rmt_nano": {
@@ -75,7 +75,11 @@ PRESETS = {
         "backbone.depths": (1, 1, 1),
         "backbone.drop_path": 0.0,
         "head.project": 128,
-        "mixers": (stage(2, 32, 4, 3, True), stage(4, 64, 4, 3, True), stage(4, 128, 6, 3, False)),
+        "mixers": (
+            stage(2, 32, 4.0, 3.0, True),
+            stage(4, 64, 4.0, 3.0, True),
+            stage(4, 128, 6.0, 3.0, False),
+        ),
         "num_outputs": 10,
     },
 }
