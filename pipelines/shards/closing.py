@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from pipelines.shards.ahead import THREADS, ahead
 from pipelines.shards.manifest import Books, Conflict, Manifest, Shard, commit, plan_of
 from pipelines.shards.pack import Done, done_key, read_done
-from pipelines.shards.planned import unit_sizes
+from pipelines.shards.planned import FEW, unit_sizes
 from pipelines.shards.storage import Storage
 
 NOTHING: Final = Books()
@@ -44,7 +45,8 @@ def close_books(storage: Storage, plan: str, *, left_out: Books) -> tuple[Books,
     mark, or whose mark does not account for each of its samples, is an AssertionError: nothing is committed.
     """
     sizes = unit_sizes(storage, plan)
-    marks = [read_done(storage, plan, unit) for unit in range(len(sizes))]
+    threads = THREADS if len(sizes) > FEW else 1
+    marks = list(ahead(lambda unit: read_done(storage, plan, unit), range(len(sizes)), threads))
     missing = [unit for unit, mark in enumerate(marks) if mark is None]
     done = [mark for mark in marks if mark is not None]
     if missing:

@@ -100,14 +100,6 @@ class Dataset:
         """Names of the plans of every run that this snapshot holds, in order."""
         return [plan_of(run) for run in self.manifest.plans]
 
-    def listed(self) -> frozenset[int]:
-        """Ids of every source entry that this snapshot and its ancestors have looked at."""
-        seen: set[int] = set()
-        for run in self.manifest.plans:
-            for key in self.storage.list(f"runs/{run.partition('/')[0]}/listing/"):
-                seen.update(read_verified(self.storage, key, from_parquet)["id"].to_pylist())
-        return frozenset(seen)
-
     def dropped(self) -> list[dict[str, Any]]:
         """What was quarantined, filtered or a duplicate, with reasons; of a replay, what it left out."""
         from pipelines.shards.replay import REPLAY, names_of
