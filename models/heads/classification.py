@@ -55,7 +55,7 @@ class ClassificationHead(Head):
         return self.out(y)
 
     @torch.no_grad()
-    def fuse(self) -> None:
+    def fold_norm(self) -> None:
         """Fold a batch norm before the last map into it: the same in eval mode."""
         if (
             not isinstance(self.norm, BatchNorm)

@@ -79,7 +79,7 @@ class Convolution(nn.Module):
         return conv(F.pad(raster, pads))
 
     @torch.no_grad()
-    def fuse(self) -> None:
+    def fold_norm(self) -> None:
         """Fold a batch norm into the convolution: the same in eval mode, one step fewer."""
         if not isinstance(self.norm, BatchNorm):
             return
@@ -92,7 +92,7 @@ class Convolution(nn.Module):
 def fuse(module: nn.Module) -> nn.Module:
     """Fold every batch norm that stands beside a linear map into it, in place: for inference only."""
     for part in list(module.modules()):
-        if part is not module and callable(fold := getattr(part, "fuse", None)):
+        if callable(fold := getattr(part, "fold_norm", None)):
             fold()
     return module
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
@@ -19,9 +20,10 @@ def test_efficientvit_msra_equals_timm(timm: Any, agree: Any) -> None:
     agree("efficientvit_msra_m0", peer, source="timm", sizes=sizes, options={"num_classes": 11})
 
 
-def test_efficientvit_msra_fused_equals_its_eval_form() -> None:
+@pytest.mark.parametrize("head", ["classification", "segmentation"])
+def test_efficientvit_msra_fused_equals_its_eval_form(head: str) -> None:
     torch.manual_seed(0)
-    model = create_model("efficientvit_msra_nano")
+    model = create_model("efficientvit_msra_nano", **({} if head == "classification" else {"head": head}))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d):
             for tensor in (module.weight.data, module.running_var):
