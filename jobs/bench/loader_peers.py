@@ -4,8 +4,8 @@ LitData is no dependency of this project: it takes part when it can be imported.
 """
 
 import os
-from collections.abc import Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,7 @@ class _Lit:
 
     @staticmethod
     def of(folder: str, size: int | None) -> Any:
-        from litdata import StreamingDataset
-
-        class Pictures(StreamingDataset):  # type: ignore[misc]
+        class Pictures(import_module("litdata").StreamingDataset):  # type: ignore[misc]
             def __getitem__(self, index: Any) -> Any:
                 row = super().__getitem__(index)
                 return pixels(row["jpg"], size), row["cls"]
@@ -68,9 +66,7 @@ class _Lit:
 
 def write_litdata(dataset: Dataset, folder: Path) -> None:
     """The same JPEGs in LitData's chunks of 64 MB."""
-    from litdata.streaming.writer import BinaryWriter
-
-    writer = BinaryWriter(str(folder), chunk_bytes="64MB")
+    writer = import_module("litdata.streaming.writer").BinaryWriter(str(folder), chunk_bytes="64MB")
     for i, (shard, row) in enumerate(dataset):
         files = dataset.files(shard, row)
         writer[i] = {"jpg": files["jpg"], "cls": int(files["cls"])}
@@ -80,15 +76,7 @@ def write_litdata(dataset: Dataset, folder: Path) -> None:
 
 def litdata(folder: Path, *, batch_size: int, workers: int, size: int | None) -> Any:
     """Iterates batches of one epoch; the workers stay alive between epochs."""
-    from litdata import StreamingDataLoader
-
-    return StreamingDataLoader(
+    return import_module("litdata").StreamingDataLoader(
         _Lit.of(str(folder), size), batch_size=batch_size, num_workers=workers, collate_fn=stacked,
         persistent_workers=True, prefetch_factor=4,
     )  # fmt: skip
-
-
-def epochs(batches: Any) -> Iterator[int]:
-    """Samples of each batch."""
-    for images, _ in batches:
-        yield len(images)

@@ -23,10 +23,11 @@ from pipelines.loading.plan import Place, Plan
 from pipelines.loading.processes import in_processes
 from pipelines.loading.reading import PREFETCH_BYTES, Contents
 from pipelines.loading.schedule import Schedule
-from pipelines.loading.source import Part, Source
+from pipelines.loading.source import Fetched, Part, Source
 from pipelines.loading.tail import Tail
 from pipelines.shards.dataset import Corrupt, Dataset
 
+FETCHED = 16  # samples read and looked at before they are decoded
 AHEAD = 2  # batches under way, besides those that every thread works on
 DECODED_BYTES = 2**30  # of batches under way
 
@@ -230,9 +231,9 @@ class Loader(IterableDataset[Batch]):
         for positions in self._plan.chunks(first + self._position, first + self.num_samples):
             found: list[Any] = [None] * len(positions)
             for source, epoch, mine, places in self._plan.parts(positions):
-                samples = source.raw(*source.order(epoch).locate(places))
+                samples = source.fetch(*source.order(epoch).locate(places))
                 for at, sample in zip(mine.tolist(), samples, strict=True):
-                    found[at] = sample
+                    found[at] = sample.key, sample.files
             for i in range(0, max(1, len(found)), self.batch_size):
                 part = [sample for sample in found[i : i + self.batch_size] if self._sound(sample[1])]
                 self._position = min(self._position + self._plan.step, self.num_samples)
@@ -315,18 +316,38 @@ class Loader(IterableDataset[Batch]):
 
     def _fill(self, assembly: Assembly, places: list[Place], share: range) -> tuple[Assembly, list[str]]:
         """Make the samples `share` of a batch; the reasons of those that were skipped."""
-        errors = []
-        for at in share:
-            source, epoch, shard, number = places[at]
+        errors: list[str] = []
+        for source in {places[at].source for at in share}:
+            mine = [at for at in share if places[at].source is source]
+            for i in range(0, len(mine), FETCHED):
+                self._fill_from(source, assembly, places, mine[i : i + FETCHED], errors)
+        return assembly, errors
+
+    def _fill_from(
+        self, source: Source, assembly: Assembly, places: list[Place], share: list[int], errors: list[str]
+    ) -> None:
+        numbers = np.array([places[at][2:] for at in share]).T
+        fetched = source.fetch(*numbers)
+        opened = [self._opened(source, sample) for sample in fetched]
+        for at, sample, found in zip(share, fetched, opened, strict=True):
             try:
-                sample = source.make(epoch, shard, number, assembly=assembly, at=at)
+                made = source.make(places[at].epoch, sample, found, assembly, at)
             except (Corrupt, BadSample) as bad:
                 if not self.skip_bad:
                     raise
                 errors.append(bad.reason if isinstance(bad, BadSample) else "damaged")
                 continue
-            assembly.put(at, {**sample, "source": source.name} if self.mixed else sample)
-        return assembly, errors
+            if self.mixed:
+                made["source"] = source.name
+            assembly.put(at, made)
+
+    def _opened(self, source: Source, sample: Fetched) -> Any:
+        if isinstance(sample.files, Corrupt):
+            return None
+        try:
+            return source.chain.open(sample.files)
+        except BadSample:
+            return None  # `make` meets it again, and says which sample it is
 
     def _finish(self, filled: tuple[Assembly, list[str]], places: list[Place]) -> Batch:
         assembly, errors = filled

@@ -231,7 +231,8 @@ class Packs:
     def _make(self, pack: list[tuple[Place, int]]) -> Batch:
         fields: dict[str, list[Any]] = {}
         for place, length in pack:
-            sample = self.source.make(place.epoch, place.shard, place.number)
+            (fetched,) = self.source.fetch(np.array([place.shard]), np.array([place.number]))
+            sample = self.source.make(place.epoch, fetched)
             key, label = sample.pop("key"), sample.pop("label")
             rng = (
                 sample_rng(self.loader.seed, place.epoch, f"tokens of {key}")

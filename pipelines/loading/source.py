@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,16 @@ class Part:
     options: Mapping[str, Any] = field(default_factory=dict)
     targets: Sequence[str] = ()
     prepare: bool = True
+
+
+class Fetched(NamedTuple):
+    """The files of one sample, or why they cannot be had, and where they are from."""
+
+    page: Page
+    row: int
+    key: str
+    label: np.int64
+    files: Contents | Corrupt
 
 
 class Source:
@@ -97,44 +107,55 @@ class Source:
             for number in numbers:
                 self.reader.ahead(self.pages.__getitem__, number)
 
-    def read(self, shard: int, number: int) -> tuple[Page, int, Contents]:
-        """The page, the row in it, and the verified files of a sample, by what `EpochOrder.locate` gave."""
-        page = self.pages[shard]
-        row = int(page.rows(np.array([number]))[0]) if page.chosen is not None else number
-        return page, row, self.reader.files(page, row)
+    def fetch(self, shards: Numbers, numbers: Numbers) -> list["Fetched"]:
+        """Verified files of many samples, by what `EpochOrder.locate` gave, in their order.
 
-    def raw(self, shards: Numbers, numbers: Numbers) -> list[tuple[str, Contents | Corrupt]]:
-        """Keys and verified files of many samples, in their order; an error in place of a damaged one."""
+        Many at a time, because Python between two decodes runs from cold caches and costs thrice as much.
+        """
         found: list[Any] = [None] * len(shards)
         for shard in np.unique(shards).tolist():
             here = np.flatnonzero(shards == shard)
             here = here[np.argsort(numbers[here])]  # forward through the shard: memory and disks like it
             page = self.pages[shard]
             rows = page.rows(numbers[here])
-            keys = page.keys.take(rows).to_pylist()
-            files = self.reader.all_files(page, rows)
-            for at, key, content in zip(here.tolist(), keys, files, strict=True):
-                found[at] = key, content
+            columns = (here.tolist(), rows.tolist(), page.keys.take(rows).to_pylist(), page.labels[rows])
+            for at, row, key, label, files in zip(*columns, self.reader.all_files(page, rows), strict=True):
+                found[at] = Fetched(page, row, key, label, files)
         return found
 
     def make(
-        self, epoch: int, shard: int, number: int, *, assembly: Assembly | None = None, at: int = 0
+        self,
+        epoch: int,
+        fetched: "Fetched",
+        opened: Any = None,
+        assembly: Assembly | None = None,
+        at: int = 0,
     ) -> dict[str, Any]:
-        """Read, decode, augment and prepare one sample; into its slot of `assembly` where that can be."""
-        page, row, contents = self.read(shard, number)
-        key, part = page.key(row), self.part
+        """Decode, augment and prepare one sample; into slot `at` of `assembly` where that can be.
+
+        `opened` is what `Chain.open` made of its files, if somebody has. Raises Corrupt and BadSample.
+        """
+        page, row, key, label, contents = fetched
+        if isinstance(contents, Corrupt):
+            raise contents
+        part = self.part
         rng = sample_rng(self.seed, epoch, key) if part.augment else None
         try:
-            sample = self._arrays(contents, rng, assembly, at)
+            sample = self._arrays(contents, opened or self.chain.open(contents), rng, assembly, at)
         except BadSample as bad:
             raise BadSample(bad.reason, f"sample {key} in {page.shard.key}: {bad.detail}") from bad
         for name in part.targets:
             sample[name] = np.float32(page.number(row, name))
-        sample["key"], sample["label"] = key, np.int64(page.labels[row])
+        sample["key"], sample["label"] = key, label
         return sample
 
     def _arrays(
-        self, contents: Contents, rng: np.random.Generator | None, assembly: Assembly | None, at: int
+        self,
+        contents: Contents,
+        opened: Any,
+        rng: np.random.Generator | None,
+        assembly: Assembly | None,
+        at: int,
     ) -> dict[str, Any]:
         part = self.part
         if not isinstance(part.augment, bool):
@@ -142,8 +163,8 @@ class Source:
         else:
             rng_of_prepare, rng_of_steps = rng, None
         if not part.prepare:
-            return numeric(self.chain.arrays(contents, rng_of_steps, assembly, at))
-        arrays = self.chain.arrays(contents, rng_of_steps)
+            return numeric(self.chain.arrays(contents, rng_of_steps, opened, assembly, at))
+        arrays = self.chain.arrays(contents, rng_of_steps, opened)
         return dict(self.modality.prepare(arrays, rng=rng_of_prepare, **part.options))
 
 

@@ -21,27 +21,33 @@ Bound = tuple[Change, Mapping[str, Any]]  # a step and its options
 class Chain:
     """The steps of one modality, in order. LookupError and ValueError say which step is wrong, and why.
 
-    A module of steps may have `start(contents, steps, rng, place)`, which decodes with the first steps in
-    mind and returns the arrays with the steps that are left, or None where the common way is right.
+    A module of steps may have `open(contents)`, which looks at the headers and returns what it found, or
+    None; and `start(found, steps, rng, place)`, which decodes with the first steps in mind and returns the
+    arrays with the steps that are left, or None where the common way is right.
     """
 
     def __init__(self, modality: str, steps: Sequence[Step]) -> None:
         module = import_module(f"pipelines.loading.augment.{modality}")
         self.modality = modalities.get(modality)
         self.steps = [_parse(modality, module.STEPS, step) for step in steps]
-        self._start = getattr(module, "start", None)
+        self._open, self._start = (getattr(module, name, None) for name in ("open", "start"))
+
+    def open(self, contents: Contents) -> Any:
+        """What the headers say, for `arrays`; None where nobody needs it."""
+        return self._open(contents) if self._open else None
 
     def arrays(
         self,
         contents: Contents,
         rng: np.random.Generator | None,
+        opened: Any = None,
         assembly: Assembly | None = None,
         at: int = 0,
     ) -> Arrays:
-        """Decoded and changed; straight into slot `at` of `assembly` where nothing is left to change."""
-        if self._start:
+        """Decoded, with what `open` found, and changed; into its slot of `assembly` where no step is left."""
+        if opened is not None and self._start:
             place = (lambda name, shape, dtype: assembly.slot(name, at, shape, dtype)) if assembly else None
-            if begun := self._start(contents, self.steps, rng, place):
+            if begun := self._start(opened, self.steps, rng, place):
                 arrays, left = begun
                 return _changed(arrays, left, rng)
         files = {name: bytes(content) for name, content in contents.items()}

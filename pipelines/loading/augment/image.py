@@ -10,6 +10,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from modalities.base import Arrays
 from modalities.image.colour import eight_bit, rgb
+from modalities.image.schema import Header
 from modalities.image.transforms import resample
 from pipelines.loading.augment.chain import Bound, Change
 from pipelines.loading.pixels import Window, decode, decode_window, plain_jpeg, resize
@@ -17,6 +18,7 @@ from pipelines.loading.reading import Contents
 
 Rng = np.random.Generator
 Area = tuple[float, float]
+Opened = tuple[bytes, Header]
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,15 @@ def cut(arrays: Arrays, where: Window) -> Arrays:
     return out
 
 
+def open(contents: Contents) -> Opened | None:
+    """The JPEG of a sample and its header, where it is a plain one."""
+    return plain_jpeg(contents)
+
+
 def start(
-    contents: Contents, steps: Sequence[Bound], rng: Rng | None, place: Callable[..., NDArray[Any]] | None
-) -> tuple[Arrays, Sequence[Bound]] | None:
+    found: Opened, steps: Sequence[Bound], rng: Rng | None, place: Callable[..., NDArray[Any]] | None
+) -> tuple[Arrays, Sequence[Bound]]:
     """A plain JPEG is decoded at the scale of the first crop, or into its batch when there is no step."""
-    if (found := plain_jpeg(contents)) is None:
-        return None
     data, header = found
     crop, options = steps[0] if steps else (None, {})
     if isinstance(crop, Crop):

@@ -51,6 +51,11 @@ def taken(arrays: Arrays, picks: NDArray[np.int64]) -> Arrays:
     return {**arrays, "frames": arrays["frames"][picks], "times": arrays["times"][picks], "num_frames": count}
 
 
+def open(contents: Contents) -> Contents:
+    """Nothing is looked at before the frames are known."""
+    return contents
+
+
 def start(
     contents: Contents, steps: Sequence[Bound], rng: Rng | None, place: Callable[..., NDArray[Any]] | None
 ) -> tuple[Arrays, Sequence[Bound]] | None:

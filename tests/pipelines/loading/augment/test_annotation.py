@@ -122,7 +122,7 @@ def test_a_clip_decodes_the_frames_it_takes_and_no_others(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(decord.VideoReader, "get_batch", spy)
     chain = Chain("video", [{"clip": {"frames": 5, "rate": 30.0}}])
-    out = chain.arrays(files, sample_rng(0, 0, "a"))
+    out = chain.arrays(files, sample_rng(0, 0, "a"), chain.open(files))
     later = chain.apply(whole, sample_rng(0, 0, "a"))
     assert asked
     assert max(asked) <= 5

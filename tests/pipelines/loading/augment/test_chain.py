@@ -1,7 +1,9 @@
 """Steps named in a config, of every modality."""
 
 import inspect
+import re
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,21 @@ def test_every_option_has_a_default_and_every_step_a_sentence(modality: str, ste
     parameters = inspect.signature(function).parameters
     assert all(parameters[name].default is not inspect.Parameter.empty for name in options_of(change))
     assert inspect.getdoc(function)
+
+
+def test_the_guide_lists_every_step_with_its_options() -> None:
+    guide = Path(__file__).parents[4] / "docs/guide/loading.md"
+    rows = re.findall(r"^\| (\w+) \| (\w+) \| (.*?) ?\|$", guide.read_text(), re.MULTILINE)
+    listed = {
+        (modality, step): re.findall(r"`(\w+)`", options)
+        for modality, step, options in rows
+        if step != "step"
+    }
+    there = {
+        (modality, step): options_of(import_module(f"pipelines.loading.augment.{modality}").STEPS[step])
+        for modality, step in EVERY
+    }
+    assert listed == there
 
 
 def test_mistakes_suggest_what_was_meant() -> None:

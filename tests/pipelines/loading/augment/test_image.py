@@ -24,12 +24,16 @@ def jpeg(pixels: Any) -> bytes:
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=95))
 
 
+def decoded(chain: Chain, files: Any, key: str = "a") -> Any:
+    return chain.arrays(files, sample_rng(0, 0, key), chain.open(files))
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("step", ["random_resized_crop", "center_crop"])
 def test_scaled_decoding_gives_the_picture_of_full_decoding(step: str, seed: int) -> None:
     data = jpeg(picture(480, 640, seed))
     chain = Chain("image", [{step: {"size": 40}}])
-    fast = chain.arrays({"jpg": memoryview(data)}, sample_rng(0, 0, str(seed)))["image"]
+    fast = decoded(chain, {"jpg": memoryview(data)}, str(seed))["image"]
     slow = chain.apply(image.MODALITY.decode({"jpg": data}), sample_rng(0, 0, str(seed)))["image"]
     assert fast.shape == slow.shape == (40, 40, 3)
     assert np.abs(fast.astype(int) - slow).mean() < 5  # a shift by half a pixel, on steep colours
@@ -45,7 +49,7 @@ def test_scaled_decoding_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("pipelines.loading.pixels.simplejpeg.decode_jpeg", spy)
     chain = Chain("image", [{"center_crop": {"size": 40}}])
-    chain.arrays({"jpg": memoryview(jpeg(picture(480, 640)))}, sample_rng(0, 0, "a"))
+    decoded(chain, {"jpg": memoryview(jpeg(picture(480, 640)))})
     assert sizes == [(60, 80, 3)]
 
 
@@ -55,11 +59,11 @@ def test_turned_and_annotated_pictures_go_the_common_way() -> None:
     exif[0x0112] = 6
     Image.fromarray(picture()).save(turned, "JPEG", exif=exif)
     files = {"jpg": memoryview(turned.getvalue())}
-    assert Chain("image", []).arrays(files, None)["image"].shape == (160, 120, 3)
+    assert decoded(Chain("image", []), files)["image"].shape == (160, 120, 3)
     mask = BytesIO()
     Image.fromarray((np.arange(120 * 160).reshape(120, 160) % 7).astype(np.uint8)).save(mask, "PNG")
     both = {"jpg": memoryview(jpeg(picture())), "seg.png": memoryview(mask.getvalue())}
-    out = Chain("image", [{"random_resized_crop": {"size": 32}}]).arrays(both, sample_rng(0, 0, "a"))
+    out = decoded(Chain("image", [{"random_resized_crop": {"size": 32}}]), both)
     assert (out["image"].shape, out["segmentation"].shape) == ((32, 32, 3), (32, 32))
 
 
