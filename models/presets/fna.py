@@ -1,7 +1,7 @@
 """Faster Neighborhood Attention: Reducing the O(n^2) Cost of Self Attention at the Threadblock Level.
 
-Paper: Hassani, Hwu and Shi, 2024, arXiv:2403.04690. An operation, `models.ops.neighbourhood`; the models
-timed with it are NAT's, arXiv:2204.07143, table 1, without the relative bias, which its fused kernels leave out.
+Paper: Hassani, Hwu and Shi, 2024, arXiv:2403.04690. It is an operation, `models.ops.neighbourhood`; the
+models timed with it are NAT's, arXiv:2204.07143, table 1, here without the bias, which its kernels leave out.
 """
 
 PART = "token_mixer"
