@@ -1,6 +1,7 @@
 """Kinds of data. `get("hyperspectral")` imports `modalities/hyperspectral/`, and only that."""
 
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -12,6 +13,7 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in Path(__file__).parent.glob("*/__init__.py"))
 
 
+@cache  # asked for every sample; an unknown name is looked for again
 def get(name: str) -> Modality:
     """Import one modality by the name of its folder."""
     if name not in names():
