@@ -39,8 +39,7 @@ ray.data.range(int(sys.argv[4]), override_num_blocks=12).map(sample).write_webda
 """
 WDS: Final = """
 import os, sys, time
-os.environ["WDS_SECURE"] = "1"
-import webdataset
+import webdataset  # without WDS_SECURE, which forbids it to write files
 folder, slow, poison = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
 os.makedirs(folder, exist_ok=True)
 with webdataset.ShardWriter(folder + "/%06d.tar", maxcount=10, verbose=0) as writer:
@@ -141,7 +140,7 @@ def baseline(code: str, folder: Path) -> dict[str, str]:
         found["disk full"] = f"exit code {rc}; {there[2]} tars cut short under their final names"
     path = sorted((folder / "one").rglob("*.tar"))[0]
     content = bytearray(path.read_bytes())
-    content[1500] ^= 1
+    content[len(content) // 2] ^= 1
     path.write_bytes(content)
     found["one bit flipped in a tar"] = (
         "read without a word" if _read(folder / "one")[0] == SAMPLES else "noticed"
@@ -191,7 +190,7 @@ def ours(folder: Path) -> dict[str, str]:
         )
     path = sorted((folder / "one").rglob("*.tar"))[0]
     content = bytearray(path.read_bytes())
-    content[1500] ^= 1
+    content[len(content) // 2] ^= 1
     path.write_bytes(content)
     found["one bit flipped in a tar"] = (
         "noticed: " + check(str(folder / "one"))["problems"][0].split(": ", 1)[1][:60]

@@ -24,6 +24,7 @@ def told(failures: dict[int, list[str]]) -> str:
     return "\n".join(f"{found[0]}\n    again: {COMMAND} {seed}" for seed, found in failures.items())
 
 
+@pytest.mark.timeout(900)
 def test_no_schedule_loses_doubles_or_tears_anything(simulator: Simulator) -> None:
     failures = play(simulator, range(SCHEDULES))
     assert not failures, told(failures)
