@@ -18,8 +18,8 @@ def stream(
     makes them and how often. `loader` travels to the workers by its arguments; its dataset must be on
     storage that they reach.
     """
-    numbers = ray.data.range(len(loader), override_num_blocks=max(1, len(loader) - start))
-    wanted = numbers.filter(lambda row: row["id"] >= start) if start else numbers
+    numbers = [{"id": number} for number in range(start, len(loader))]
+    wanted = ray.data.from_items(numbers, override_num_blocks=max(1, len(numbers)))
 
     class Maker:
         def __init__(self) -> None:
