@@ -2,11 +2,10 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import blake3
-import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -18,12 +17,16 @@ log = logging.getLogger("rayloom")
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The state of a run after `step` optimiser steps. `facts` are JSON: spec, loader, schedule, job."""
+    """The state of a run after `step` optimiser steps. `facts` are JSON: spec, loader, schedule, job.
+
+    average: the parameters' moving averages by name; empty where the run keeps none.
+    """
 
     step: int
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
     facts: Mapping[str, Any]
+    average: Mapping[str, Tensor] = field(default_factory=dict)
     digest: str = ""  # BLAKE3 of its state.json; set when it is loaded
 
 
@@ -34,9 +37,11 @@ def write(storage: Storage, checkpoint: Checkpoint) -> None:
         storage.delete(key)
     tensors, rest = _flatten(checkpoint.optimizer)
     files = {
-        "model.safetensors": save({k: v.detach().cpu().contiguous() for k, v in checkpoint.model.items()}),
+        "model.safetensors": save(_plain(checkpoint.model)),
         "optimizer.safetensors": save(tensors),
     }
+    if checkpoint.average:
+        files["average.safetensors"] = save(_plain(checkpoint.average))
     digests = {}
     for name, content in files.items():
         digests[name] = blake3.blake3(content).hexdigest()
@@ -67,6 +72,7 @@ def read(storage: Storage, step: int, *, optimizer: bool = True) -> Checkpoint:
         model=load(contents["model.safetensors"]),
         optimizer=_unflatten(tensors, state["optimizer"]) if optimizer else {},
         facts=state["facts"],
+        average=load(contents["average.safetensors"]) if "average.safetensors" in contents else {},
         digest=blake3.blake3(text).hexdigest(),
     )
 
@@ -75,6 +81,32 @@ def steps(storage: Storage) -> list[int]:
     """Steps with a whole checkpoint, newest first."""
     found = (key for key in storage.list("checkpoints/") if key.endswith("/state.json"))
     return sorted((int(key.split("/")[1]) for key in found), reverse=True)
+
+
+def prune(storage: Storage, keep: int, *, besides: int | None = None) -> None:
+    """Delete all but the newest `keep` checkpoints and the one of step `besides`.
+
+    state.json goes first: what is left of an interrupted deletion is no checkpoint.
+    """
+    for step in steps(storage)[keep:]:
+        if step != besides:
+            folder = _folder(step)
+            storage.delete(f"{folder}/state.json")
+            for key in storage.list(f"{folder}/"):
+                storage.delete(key)
+
+
+def best(storage: Storage) -> Checkpoint | None:
+    """The checkpoint that was best on the held-out split, by the newest intact one's word; weights alone.
+
+    LookupError when the run has measured nothing; ValueError when the best one is damaged.
+    """
+    last = newest(storage, optimizer=False)
+    if last is None:
+        return None
+    if (found := last.facts.get("best")) is None:
+        raise LookupError(f"the run in {storage.url} has no best checkpoint: it measured nothing held out")
+    return read(storage, found["step"], optimizer=False)
 
 
 def newest(storage: Storage, *, optimizer: bool = True) -> Checkpoint | None:
@@ -96,6 +128,10 @@ def _folder(step: int) -> str:
     return f"checkpoints/{step:08}"
 
 
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
 def _flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """An optimizer's state dict as tensors by "<parameter>.<name>", and what is left, JSON-able."""
     tensors = {
@@ -115,13 +151,3 @@ def _unflatten(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> dict[s
     groups = [{**group, "betas": tuple(group["betas"])} if "betas" in group else group
               for group in rest["param_groups"]]  # fmt: skip
     return {"state": state, "param_groups": groups}
-
-
-def optimizer_of(parameters: Any, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW that decays matrices and leaves biases, norms and tables of one dimension alone."""
-    parameters = [p for p in parameters if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, betas=(0.9, 0.999))

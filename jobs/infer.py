@@ -33,7 +33,7 @@ def infer_dataset(job: InferJob) -> Any:
     dataset = Dataset.open(job.dataset)
     run = open_storage(job.checkpoint)
     url = run.url  # absolute: a worker's current folder is not the user's
-    last = checkpoint.newest(run, optimizer=False)
+    last = checkpoint.best(run) if job.pick == "best" else checkpoint.newest(run, optimizer=False)
     if last is None:
         raise FileNotFoundError(f"no checkpoint at {job.checkpoint}: run a train job with this output first")
     if last.facts["spec"]["modality"] != dataset.manifest.modality:
@@ -49,8 +49,8 @@ def infer_dataset(job: InferJob) -> Any:
         return predict(
             dataset,
             job.output,
-            model=digest([last.digest, job.split])[:32],
-            make=lambda: Predictor(url, step),
+            model=digest([last.digest, job.split, job.weights])[:32],
+            make=lambda: Predictor(url, step, averaged=job.weights == "averaged"),
             split=job.split,
             batch_size=job.batch_size,
             workers=job.workers,
@@ -62,9 +62,9 @@ def infer_dataset(job: InferJob) -> Any:
 
 
 class Predictor:
-    """A checkpoint's model, ready to predict."""
+    """A checkpoint's model, ready to predict; with the average of its weights where there is one."""
 
-    def __init__(self, url: str, step: int) -> None:
+    def __init__(self, url: str, step: int, *, averaged: bool = True) -> None:
         import torch
 
         from jobs import checkpoint
@@ -76,7 +76,7 @@ class Predictor:
         self.options: Mapping[str, Any] = self.spec["data"]
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.task = build_task(self.spec)
-        self.task.load_state_dict(dict(found.model))
+        self.task.load_state_dict({**found.model, **(found.average if averaged else {})})
         self.task.to(self.device).eval()
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -1,9 +1,8 @@
 """Run a training job: Ray Train starts the workers, accelerate runs the steps."""
 
 import json
-import math
+import logging
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 from jobs.cluster import cluster
 from jobs.config.schema import TrainJob
 from jobs.progress import Progress
+
+log = logging.getLogger("rayloom")
 
 
 def run(job: TrainJob) -> int:
@@ -30,31 +31,34 @@ def train_model(job: TrainJob) -> dict[str, Any]:
 
     from jobs import checkpoint
     from jobs.wiring import build_task
-    from pipelines.shards.dataset import Dataset
     from pipelines.shards.manifest import Conflict
     from pipelines.shards.storage import open_storage
 
     storage = open_storage(job.output)
     done = checkpoint.newest(storage, optimizer=False)
-    # A run keeps to the snapshot that it began with: the order of samples is a function of it.
-    try:
-        dataset = Dataset.open(job.dataset, done.facts["snapshot"] if done else None)
-    except FileNotFoundError:
-        dataset = Dataset.open(job.dataset)
-    if done and done.facts["manifest"] != dataset.manifest.digest:
+    places = [job.dataset, *(part.dataset for part in job.more)]
+    # A run keeps to the snapshots that it began with: the order of samples is a function of them.
+    known = [*done.facts["snapshots"], *[None] * len(places)] if done else [None] * len(places)
+    datasets = [_open(place, number) for place, number in zip(places, known, strict=False)]
+    if done and done.facts["manifests"] != [dataset.manifest.digest for dataset in datasets]:
         raise Conflict(
-            f"{job.output} holds a run on another dataset than {job.dataset}; give this one its own"
+            f"{job.output} holds a run on another dataset than {', '.join(places)}; give this one its own"
         )
     # A worker's current folder is not the user's.
-    job = job.model_copy(update={"output": storage.url, "dataset": dataset.storage.url})
+    more = [
+        part.model_copy(update={"dataset": dataset.storage.url})
+        for part, dataset in zip(job.more, datasets[1:], strict=True)
+    ]
+    here = {"output": storage.url, "dataset": datasets[0].storage.url, "more": tuple(more)}
+    job = job.model_copy(update=here)
     if done and done.facts["job_digest"] != job.digest():
         changed = _changed(done.facts["job"], job.resolved())
         raise Conflict(f"{job.output} holds a run of another job ({changed}); give this one its own output")
     if done and not job.resume:
         raise Conflict(f"{job.output} holds a run at step {done.step}; set resume: true to go on with it")
-    if done and done.step >= job.steps:
+    if done and (done.step >= job.steps or done.facts["stopped"]):
         return {"step": done.step, **done.facts["summary"]}
-    config = run_config(job, dataset)
+    config = run_config(job, *datasets)
     with torch.device("meta"):
         build_task(config["spec"])  # a wrong model or option is said before Ray starts
     with cluster(), _following(job, config["spec"]["model"]):
@@ -65,15 +69,25 @@ def train_model(job: TrainJob) -> dict[str, Any]:
     return {"step": last.step, **last.facts["summary"]}
 
 
-def run_config(job: TrainJob, dataset: Any) -> dict[str, Any]:
-    """What a Run is made from, JSON-able: the job, the snapshot, and what the model takes and gives."""
-    from jobs.wiring import task_spec
+def _open(place: str, snapshot: int | None) -> Any:
+    from pipelines.shards.dataset import Dataset
 
+    try:
+        return Dataset.open(place, snapshot)
+    except FileNotFoundError:
+        return Dataset.open(place)
+
+
+def run_config(job: TrainJob, *datasets: Any) -> dict[str, Any]:
+    """What a Run is made from, JSON-able: the job, the snapshots, and what the model takes and gives."""
+    from jobs.wiring import check_mixture, task_spec
+
+    check_mixture(job, datasets)
     return {
         "job": job.model_dump(),
-        "spec": task_spec(job, dataset),
-        "snapshot": dataset.manifest.number,
-        "manifest": dataset.manifest.digest,
+        "spec": task_spec(job, datasets[0]),
+        "snapshots": [dataset.manifest.number for dataset in datasets],
+        "manifests": [dataset.manifest.digest for dataset in datasets],
     }
 
 
@@ -96,7 +110,9 @@ def _following(job: TrainJob, name: str) -> Iterator[None]:
             record = _last_record(Path(job.output, "log.jsonl"))
             if record and int(record["step"]) != shown:
                 shown = int(record["step"])
-                progress("steps", shown, job.steps, loss=record["loss"], samples_s=record["samples_s"])
+                names = ("loss", "samples_s", "tokens_s", "data_wait", "memory_bytes")
+                shown_facts = {name: record[name] for name in names}
+                progress("steps", shown, job.steps, eta_s=record["eta_s"], **shown_facts)
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -124,6 +140,31 @@ def _last_record(path: Path) -> dict[str, float] | None:
 
 
 def _fit(config: dict[str, Any], job: TrainJob) -> None:
+    """Train until the run ends; lost workers are replaced, and go on from the newest checkpoint."""
+    for left in reversed(range(job.retries + 1)):
+        try:
+            return _start(config, job)
+        except Exception as e:
+            if not (left and _lost(e)):
+                raise
+            log.warning(
+                "a worker was lost: %s; going on from the newest checkpoint", str(e).splitlines()[0][:200]
+            )
+
+
+def _lost(error: BaseException | None) -> bool:
+    """Whether an error tells of a process or a machine that went away, and not of what was asked of it."""
+    from ray.exceptions import RayActorError, WorkerCrashedError
+
+    if error is None:
+        return False
+    failures = getattr(error, "worker_failures", {}).values()  # of a group of workers
+    if any(_lost(failure) for failure in failures):
+        return True
+    return isinstance(error, RayActorError | WorkerCrashedError) or _lost(error.__cause__)
+
+
+def _start(config: dict[str, Any], job: TrainJob) -> None:
     """Ray Train with a worker for each of `job.workers`, the cores shared out among them.
 
     One worker is a Ray task in which Ray Train runs the loop where it is called: the controller and the three
@@ -163,231 +204,7 @@ def _work(config: dict[str, Any]) -> None:
     """What each training process does."""
     import torch
 
+    from jobs.loop import Run
+
     torch.set_num_threads(config["threads"])  # Ray reuses processes, whatever they were started for
     Run(config).work()
-
-
-class Run:
-    """One training process: its loader, its copy of the model, and the loop."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        import torch
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
-        from accelerate.utils import is_tensorboard_available, set_seed
-
-        from jobs.checkpoint import newest, optimizer_of
-        from jobs.wiring import build_task
-        from pipelines.loading import Loader
-        from pipelines.shards.dataset import Dataset
-        from pipelines.shards.storage import open_storage
-
-        self.config = config
-        self.job = job = TrainJob.model_validate(config["job"])
-        self.spec = spec = config["spec"]
-        self.storage = open_storage(job.output)
-        local = "://" not in job.output
-        self.log = Path(job.output, "log.jsonl") if local else None
-        boards = ["tensorboard"] if local and is_tensorboard_available() else None
-        AcceleratorState._reset_state(reset_partial_state=True)  # of a run that this process did before
-        self.accelerator = Accelerator(
-            cpu=not torch.cuda.is_available(),
-            mixed_precision="no" if job.precision == "fp32" else job.precision,
-            log_with=boards,
-            project_dir=job.output if boards else None,
-        )
-        if job.precision == "fp16" and self.accelerator.scaler is None:  # accelerate would compute in fp32
-            raise ValueError(
-                f"precision fp16 needs a GPU, this worker has {self.accelerator.device}; want bf16 or fp32"
-            )
-        set_seed(job.seed)
-        task = build_task(spec)
-        optimizer = optimizer_of(
-            task.parameters(), learning_rate=job.learning_rate, weight_decay=job.weight_decay
-        )
-        self.dataset = Dataset.open(job.dataset, config["snapshot"])
-        ranks = {"rank": self.accelerator.process_index, "world_size": self.accelerator.num_processes}
-        common = {
-            "options": spec["data"],
-            "targets": spec["targets"],
-            "num_workers": job.loader_workers,
-            "labelled": spec["task"] == "classification",
-        }
-        self.loader = Loader(
-            self.dataset,
-            batch_size=job.batch_size // self.accelerator.num_processes,
-            seed=job.seed,
-            split="train",
-            augment=True,
-            **ranks,
-            **common,
-        )
-        self.held_out: Loader | None = None
-        if any(shard.split == job.validation.split for shard in self.dataset.manifest.shards):
-            self.held_out = Loader(
-                self.dataset,
-                batch_size=job.batch_size // self.accelerator.num_processes,
-                split=job.validation.split,
-                shuffle=False,
-                **ranks,
-                **common,
-            )
-        self.step = 0
-        if start := newest(self.storage):
-            task.load_state_dict(dict(start.model))
-            optimizer.load_state_dict(dict(start.optimizer))
-            self._resume(start)
-        self.task, self.optimizer = self.accelerator.prepare(task, optimizer)
-        self.summary: dict[str, Any] = {"loss": math.nan, "metrics": {}}
-
-    def _resume(self, start: Any) -> None:
-        """Take up a checkpoint's place in the data, its step, and fp16's scale of gradients."""
-        self.loader.load_state_dict(start.facts["loader"])
-        if self.accelerator.scaler is not None and start.facts.get("scaler"):
-            self.accelerator.scaler.load_state_dict(start.facts["scaler"])
-        self.step = start.step
-
-    def work(self) -> None:
-        """Train to the job's last step."""
-        import torch
-
-        job, accelerator = self.job, self.accelerator
-        if accelerator.is_main_process:
-            self._trim_log()
-            if accelerator.log_with:
-                accelerator.init_trackers("tensorboard")
-        batches, waited, began = self.loader.stream(), 0.0, time.perf_counter()
-        while self.step < job.steps:
-            asked = time.perf_counter()
-            batch = self._tensors(next(batches))
-            waited += time.perf_counter() - asked
-            # The randomness of a step depends on the step alone, so there is no state to save and restore.
-            torch.manual_seed(job.seed * 1_000_003 + self.step * 1_009 + accelerator.process_index)
-            loss, norm = self._update(batch)
-            self.step += 1
-            facts = {
-                "loss": loss,
-                "learning_rate": self.optimizer.param_groups[0]["lr"],
-                "gradient_norm": norm if math.isfinite(norm) else None,  # fp16: the scaler skips the step
-            }
-            if accelerator.is_main_process:
-                spent = time.perf_counter() - began
-                speed = {"samples_s": job.batch_size / spent, "data_wait": waited / spent}
-                self._record({"step": self.step, **facts, **speed})
-            waited, began = 0.0, time.perf_counter()
-            self.summary["loss"] = loss
-            last = self.step == job.steps
-            if self.held_out and (last or (job.validation.every and self.step % job.validation.every == 0)):
-                self.summary["metrics"] = self._validate(self.held_out)
-                if accelerator.is_main_process:
-                    self._record({"step": self.step, **self.summary["metrics"]})
-            if last or (job.checkpoint_every and self.step % job.checkpoint_every == 0):
-                self._save()
-        if accelerator.is_main_process and accelerator.log_with:
-            accelerator.end_training()
-
-    def _tensors(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        device = self.accelerator.device
-        return {name: value.to(device) for name, value in batch.items() if name != "key"}
-
-    def _update(self, batch: Mapping[str, Any]) -> tuple[float, float]:
-        job = self.job
-        for group in self.optimizer.param_groups:
-            group["lr"] = job.learning_rate * schedule(self.step, job.steps, job.num_warmup_steps)
-        self.task.train()
-        with self.accelerator.autocast():
-            loss = self.task(batch)["loss"]
-        if not loss.isfinite():
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at step {self.step}; lower learning_rate or set precision: fp32"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        limit = math.inf if job.gradient_clip is None else job.gradient_clip
-        norm = self.accelerator.clip_grad_norm_(self.task.parameters(), limit)
-        self.optimizer.step()
-        return float(self.accelerator.reduce(loss.detach(), "mean")), float(norm)
-
-    def _validate(self, loader: Any) -> dict[str, float]:
-        """The mean of every metric over the held-out split, each sample once."""
-        import torch
-
-        self.task.eval()
-        task = self.accelerator.unwrap_model(self.task)
-        totals: dict[str, list[float]] = {}
-        with torch.no_grad():
-            for batch in loader:
-                tensors = self._tensors(batch)
-                with self.accelerator.autocast():
-                    outputs = task(tensors)
-                for name, values in task.metrics(outputs, tensors).items():
-                    total = totals.setdefault(name, [0.0, 0.0])
-                    counted = values[~values.isnan()].double()  # NaN: the sample has nothing to judge
-                    total[0] += float(counted.sum())
-                    total[1] += len(counted)
-        gathered = _gather(totals) if self.accelerator.num_processes > 1 else [totals]
-        names = sorted({name for part in gathered for name in part})
-        return {
-            f"{self.job.validation.split}_{name}": sum(part[name][0] for part in gathered if name in part)
-            / max(1.0, sum(part[name][1] for part in gathered if name in part))
-            for name in names
-        }
-
-    def _save(self) -> None:
-        from jobs import checkpoint
-
-        if self.accelerator.is_main_process:
-            facts = {
-                "spec": self.spec, "job": self.job.resolved(), "job_digest": self.job.digest(),
-                "snapshot": self.config["snapshot"], "manifest": self.config["manifest"],
-                "loader": self.loader.state_dict(),
-                "scaler": scaler.state_dict() if (scaler := self.accelerator.scaler) is not None else None,
-                "summary": self.summary,
-            }  # fmt: skip
-            model = self.accelerator.unwrap_model(self.task).state_dict()
-            state = checkpoint.Checkpoint(
-                step=self.step, model=model, optimizer=self.optimizer.state_dict(), facts=facts
-            )
-            checkpoint.write(self.storage, state)
-        self.accelerator.wait_for_everyone()
-
-    def _record(self, facts: Mapping[str, Any]) -> None:
-        if self.log is not None:
-            with self.log.open("a") as file:
-                file.write(json.dumps({"time": time.time(), **facts}) + "\n")
-        if self.accelerator.log_with:
-            values = {name: value for name, value in facts.items() if name != "step"}
-            self.accelerator.log(values, step=facts["step"])
-
-    def _trim_log(self) -> None:
-        """Drop what was logged after the checkpoint that this process starts from."""
-        if self.log is None:
-            return
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
-        kept = [line for line in lines if _step(line) <= self.step]
-        fresh = self.log.with_suffix(".new")
-        fresh.write_text("".join(f"{line}\n" for line in kept))
-        fresh.replace(self.log)
-
-
-def _step(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError):  # a line cut off by a kill
-        return math.inf
-
-
-def _gather(totals: dict[str, list[float]]) -> list[dict[str, list[float]]]:
-    import torch.distributed as dist
-
-    everyone: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, totals)
-    return everyone
-
-
-def schedule(step: int, steps: int, warmup: int) -> float:
-    """Learning rate as a share of its peak: linear warm-up, then half a cosine to zero."""
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))

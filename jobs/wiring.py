@@ -1,13 +1,14 @@
 """Which array of a modality feeds which argument of a model. Only jobs sees both."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final
 
 import modalities
 from jobs.config.schema import TrainJob
 from pipelines.loading import Loader
+from pipelines.loading.augment import Chain
 from pipelines.shards.dataset import Dataset
 
 INPUTS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -27,6 +28,7 @@ def task_spec(job: TrainJob, dataset: Dataset) -> dict[str, Any]:
     """Everything `create_task` and the loader need, JSON-able: it goes into every checkpoint."""
     modality = dataset.manifest.modality
     _check_model(job.model.name, modality, job.dataset)
+    Chain(modality, job.augment or ())  # a wrong step is said before a sample is read
     data = dict(job.data)
     known = inspect.signature(modalities.get(modality).prepare).parameters
     if unknown := [name for name in data if name not in known or name == "rng"]:
@@ -40,6 +42,8 @@ def task_spec(job: TrainJob, dataset: Dataset) -> dict[str, Any]:
     # A cloud has its features last; a cube's bands are tokens, each of one channel.
     channels = {"pointcloud": x.shape[-1], "hyperspectral": 1}.get(modality, x.shape[1])
     options = {"in_chans": channels, **job.model.options}
+    if job.label_smoothing:
+        options["label_smoothing"] = job.label_smoothing
     target = job.target or TARGETS.get(modality)
     if job.task == "classification":
         outputs = len(dataset.manifest.classes)
@@ -70,6 +74,19 @@ def task_spec(job: TrainJob, dataset: Dataset) -> dict[str, Any]:
         "targets": targets,
         "classes": list(dataset.manifest.classes),
     }
+
+
+def check_mixture(job: TrainJob, datasets: Sequence[Dataset]) -> None:
+    """ValueError unless all datasets of a run hold one kind of data, and the same classes if they count."""
+    first, *others = datasets
+    names = ["modality", "classes"] if job.task == "classification" else ["modality"]
+    for part, other in zip(job.more, others, strict=True):
+        for name in names:
+            want, got = getattr(first.manifest, name), getattr(other.manifest, name)
+            if want != got:
+                raise ValueError(
+                    f"more: {job.dataset} has {name} {want}, {part.dataset} has {got}; want the same"
+                )
 
 
 def _check_model(name: str, modality: str, dataset: str) -> None:

@@ -113,6 +113,18 @@ def parse_sequence(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def parse_step(step: Any) -> Any:
+    """`flip`, or {flip: {probability: 0.2}}: the name of a change of samples, with its options."""
+    if isinstance(step, str):
+        return {step: {}}
+    if not isinstance(step, dict) or len(step) != 1:
+        raise ValueError(
+            "is not a step; write its name, or its name with options: {flip: {probability: 0.2}}"
+        )
+    ((name, options),) = step.items()
+    return {name: options or {}}
+
+
 def parse_name(text: str) -> str:
     """What goes before keys: one part of a path that every tar reader agrees on."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", text):
@@ -143,6 +155,7 @@ Option = Annotated[
     Any, BeforeValidator(parse_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})
 ]
 Options = Annotated[dict[str, Any], BeforeValidator(parse_options)]
+Steps = tuple[Annotated[dict[str, Options], BeforeValidator(parse_step)], ...]
 Values = Annotated[tuple[Option, ...], BeforeValidator(parse_sequence)]
 Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -42,6 +42,10 @@ class Objective(nn.Module, ABC):
     def metrics(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """One number a sample, from what `forward` gave; their mean (`nanmean`) is the metric."""
 
+    def confusion(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor | None:
+        """Counts (k, k) of (true class, predicted class), where a metric needs all samples at once."""
+        return None
+
     def arguments(self, batch: Batch) -> dict[str, Tensor]:
         """The model's arguments, taken from the batch; LookupError names a field that is not there."""
         if missing := [field for field in self.inputs.values() if field not in batch]:

@@ -46,6 +46,14 @@ class Segmentation(Objective):
         right = outputs["prediction"].argmax(self.axis) == target
         return {"pixel_accuracy": mean_where(right.float(), target != IGNORED)}
 
+    @torch.no_grad()
+    def confusion(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Labelled places alone."""
+        target = self._target(outputs["prediction"], batch)
+        k, kept = outputs["prediction"].shape[self.axis], target != IGNORED
+        said = outputs["prediction"].argmax(self.axis)[kept]
+        return torch.bincount(target[kept] * k + said, minlength=k * k).view(k, k)
+
     def _target(self, logits: Tensor, batch: Batch) -> Tensor:
         target = batch[self.target]
         wanted = logits.select(self.axis, 0).shape

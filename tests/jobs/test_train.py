@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from jobs import checkpoint, train
+from jobs import checkpoint, loop, train
 from jobs.config.schema import IngestJob, TrainJob
 from jobs.ingest import ingest_dataset
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.storage import open_storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
-Make = Callable[..., train.Run]
+Make = Callable[..., loop.Run]
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +23,13 @@ def make(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Make:
     job = {"kind": "ingest", "modality": "image", "source": {"synth": 12}, "output": data}
     ingest_dataset(IngestJob.model_validate(job))
 
-    def run(output: Path, **changes: Any) -> train.Run:
+    def run(output: Path, **changes: Any) -> loop.Run:
         values = {
             "kind": "train", "dataset": data, "task": "classification", "model": {"name": "window_nano"},
             "steps": 4, "batch_size": 4, "output": str(output), "data": {"size": 24},
         }  # fmt: skip
         job = TrainJob.model_validate(values | changes)
-        return train.Run(train.run_config(job, Dataset.open(data)))
+        return loop.Run(train.run_config(job, Dataset.open(data)))
 
     return run
 
