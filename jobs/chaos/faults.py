@@ -34,7 +34,7 @@ ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driv
 def sample(row):
     time.sleep(slow)
     content = b"x" * 45_000 if row["id"] != poison else object()
-    return {"__key__": f"{row['id']:04}", "jpg": content}
+    return {"__key__": f"{row['id']:04}", "bin": content}
 ray.data.range(int(sys.argv[4]), override_num_blocks=12).map(sample).write_webdataset(folder)
 """
 WDS: Final = """
@@ -46,7 +46,7 @@ with webdataset.ShardWriter(folder + "/%06d.tar", maxcount=10, verbose=0) as wri
     for i in range(int(sys.argv[4])):
         time.sleep(slow)
         content = b"x" * 45_000 if i != poison else object()
-        writer.write({"__key__": f"{i:04}", "jpg": content})
+        writer.write({"__key__": f"{i:04}", "bin": content})
 """
 
 
@@ -72,7 +72,7 @@ def _read(folder: Path) -> tuple[int, int, int]:
         except (tarfile.TarError, EOFError):
             broken += 1
             continue
-        keys.update(name.split(".")[0] for name in names if name.endswith((".jpg", ".png")))
+        keys.update(name.split(".")[0] for name in names if name.endswith((".jpg", ".png", ".bin")))
     return len(keys), sum(keys.values()) - len(keys), broken
 
 
