@@ -19,9 +19,9 @@ GRID, GROUP, STEP = (6, 9), 3, 3
 
 def given(**options: Any) -> Any:
     torch.manual_seed(0)
-    mixer = create_mixer("dynamic_window", 16, head_dim=8, **options).double()
+    mixer = create_mixer("dynamic_window", 64, head_dim=32, **options).double()
     for parameter in mixer.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
+        torch.nn.init.normal_(parameter, std=0.2)
     return mixer
 
 
@@ -31,13 +31,13 @@ def places(grid: tuple[int, int]) -> Tensor:
 
 @pytest.mark.parametrize("options", [{"group": GROUP}, {"interval": STEP}])
 def test_crossformer_groups_equal_masked_dense_attention_with_the_networks_bias(options: Any) -> None:
-    mixer, x = given(**options), torch.randn(2, 54, 16, dtype=torch.float64)
+    mixer, x = given(**options), torch.randn(2, 54, 64, dtype=torch.float64)
     far, place = "interval" in options, places(GRID)
     home, inside = (place % STEP, place // STEP) if far else (place // GROUP, place % GROUP)
     allowed = (home[:, None] == home[None]).all(-1)
     bias = mixer.bias((inside[:, None] - inside[None]).double()).permute(2, 0, 1)
-    q, k, v = mixer.qkv(x).unflatten(-1, (3, 2, 8)).permute(2, 0, 3, 1, 4)
-    scores = (q @ k.mT / 8**0.5 + bias).masked_fill(~allowed, -torch.inf)
+    q, k, v = mixer.qkv(x).unflatten(-1, (3, 2, 32)).permute(2, 0, 3, 1, 4)
+    scores = (q @ k.mT / 32**0.5 + bias).masked_fill(~allowed, -torch.inf)
     want = mixer.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
     assert_close(mixer(x, Layout(grid=GRID)), want)
 
@@ -49,19 +49,19 @@ def test_crossformer_bias_network_is_a_table_on_one_size_and_still_runs_on_anoth
     offsets = place[:, None] - place[None]
     looked_up = table[offsets[..., 0] + 6, offsets[..., 1] + 6]
     assert_close(looked_up, mixer.bias(offsets.double()))
-    x = torch.randn(1, 120, 16, dtype=torch.float64)
+    x = torch.randn(1, 120, 64, dtype=torch.float64)
     mixer.group = 11  # no parameter knows
     assert mixer(x, Layout(grid=(10, 12))).isfinite().all()
     assert_close(mixer.table((11, 11)).unflatten(0, (21, 21))[4:17, 4:17], table)
 
 
 def test_crossformer_near_then_far_reaches_every_token() -> None:
-    near, far = (Block(16, 2, given(**o)).double() for o in ({"group": GROUP}, {"interval": STEP}))
-    x, layout = torch.randn(1, 54, 16, dtype=torch.float64), Layout(grid=GRID)
+    near, far = (Block(64, 2, given(**o)).double() for o in ({"group": GROUP}, {"interval": STEP}))
+    x, layout = torch.randn(1, 54, 64, dtype=torch.float64), Layout(grid=GRID)
     both = torch.autograd.functional.jacobian(lambda x: far(near(x, layout), layout).sum(-1)[0], x)
     assert (both[:, 0].abs().amax(-1) > 0).all()
-    wide = Block(16, 2, given(interval=4)).double()  # groups of neighbours are smaller than this interval
-    layout, x = Layout(grid=(8, 8)), torch.randn(1, 64, 16, dtype=torch.float64)
+    wide = Block(64, 2, given(interval=4)).double()  # groups of neighbours are smaller than this interval
+    layout, x = Layout(grid=(8, 8)), torch.randn(1, 64, 64, dtype=torch.float64)
     less = torch.autograd.functional.jacobian(lambda x: wide(near(x, layout), layout).sum(-1)[0], x)
     assert not (less[:, 0].abs().amax(-1) > 0).all()
 
