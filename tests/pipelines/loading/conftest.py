@@ -10,8 +10,9 @@ import pytest
 import modalities
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.manifest import Books, Manifest, commit
-from pipelines.shards.pack import pack_unit, write_plan
+from pipelines.shards.pack import pack_unit
 from pipelines.shards.plan import SURVEY, make_plan
+from pipelines.shards.planned import write_plan
 from pipelines.shards.storage import open_storage
 from pipelines.sources import list_source
 from pipelines.stages.survey import survey_entries
