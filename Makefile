@@ -18,6 +18,14 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
+# Ratios beside peers and limits, in one run; numbers of earlier runs are in docs/benchmarks.
+bench: $(READY)
+	$(BIN)/python -m jobs.bench.plan 1000000
+	$(BIN)/python -m jobs.bench.again 10000 10
+	for kind in jpeg laz geotiff h264; do $(BIN)/python -m jobs.bench.ingest $$kind 10000 || exit; done
+	$(BIN)/python -m jobs.bench.loader
+	$(BIN)/python -m jobs.cli zoo bench
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

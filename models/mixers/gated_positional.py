@@ -26,7 +26,7 @@ class GatedPositionalAttention(TokenMixer):
 
     traits = Traits(grid_axes=2)
 
-    def __init__(self, dim: int, *, head_dim: int = 48, locality: float = 1.0) -> None:
+    def __init__(self, dim: int, *, head_dim: int = 32, locality: float = 1.0) -> None:
         super().__init__()
         self.heads = count_heads(dim, head_dim)
         self.qk, self.out = nn.Linear(dim, 2 * dim, bias=False), nn.Linear(dim, dim)
