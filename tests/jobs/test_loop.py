@@ -3,6 +3,10 @@
 import json
 import logging
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +28,7 @@ from pipelines.sources import list_source
 from pipelines.stages.survey import survey_entries
 
 Make = Callable[..., loop.Run]
+ROOT = Path(__file__).parents[2]
 EVERYTHING: dict[str, Any] = {
     "average": 0.9, "layer_decay": 0.8, "optimizer": "lion", "schedule": "wsd", "accumulate": 2,
     "label_smoothing": 0.1, "augment": ["flip"], "validation": {"every": 2},
@@ -107,7 +112,7 @@ def test_with_every_option_a_run_that_was_cut_off_ends_like_one_that_was_not(
     assert (cut.best, cut.stale, cut.summary) == (whole.best, whole.stale, whole.summary)
 
 
-def test_the_average_is_measured_and_stored_beside_the_weights(whole: loop.Run) -> None:
+def test_the_average_is_stored_beside_the_weights_as_they_were_trained(whole: loop.Run) -> None:
     found = checkpoint.newest(whole.storage)
     assert found is not None
     assert set(found.average) == {name for name, _ in whole.plain.named_parameters()}
@@ -178,6 +183,43 @@ def test_the_log_says_who_runs_how_fast_and_how_long(whole: loop.Run) -> None:
     assert step["memory_bytes"] > 2**20
     assert 0 <= step["data_wait"] <= 1
     assert step["tokens_s"] / step["samples_s"] == pytest.approx(36)  # 24 pixels in patches of 4
+
+
+def start(run: loop.Run) -> subprocess.Popen[bytes]:
+    """The run of a config, by another process."""
+    code = "import json, sys\nfrom jobs.loop import Run\nRun(json.loads(sys.argv[1])).work()"
+    return subprocess.Popen([sys.executable, "-c", code, json.dumps(run.config)], cwd=ROOT)
+
+
+def test_a_run_that_was_killed_in_the_middle_of_an_epoch_ends_like_one_that_was_not(
+    make: Make, tmp_path: Path
+) -> None:
+    how: dict[str, Any] = {
+        "steps": 200,
+        "warmup_steps": 0,
+        "schedule": "constant",
+        "checkpoint_every": 3,
+        "keep": 2,
+    }
+    cut = make(tmp_path / "cut", **how)
+    process = start(cut)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if cut.log is not None and cut.log.exists() and len(losses(cut)) >= 8:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    resumed = make(tmp_path / "cut", **how)
+    at = resumed.step
+    assert 3 <= at < 200
+    resumed.job = resumed.job.model_copy(update={"steps": at + 7})
+    whole = make(tmp_path / "whole", **how)
+    whole.job = whole.job.model_copy(update={"steps": at + 7})
+    for run in (resumed, whole):
+        run.work()
+    assert losses(resumed) == losses(whole)
+    assert [step for step, _ in losses(resumed)] == list(range(1, at + 8))
 
 
 def test_mistakes_in_steps_and_metrics_name_what_there_is(make: Make, tmp_path: Path) -> None:
