@@ -1,5 +1,5 @@
 # make demo: ingest, train and predict on all five kinds of data.   make test: every test.
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench chaos clean
 .DEFAULT_GOAL := demo
 
 READY := .venv/.ready
@@ -25,6 +25,12 @@ bench: $(READY)
 	for kind in jpeg laz geotiff h264; do $(BIN)/python -m jobs.bench.ingest $$kind 10000 || exit; done
 	$(BIN)/python -m jobs.bench.loader
 	$(BIN)/python -m jobs.cli zoo bench
+
+# What `make test` does in a minute, for an hour: crashes at every operation, real kills, faults on the wire.
+chaos: $(READY)
+	RAYLOOM_CHAOS=1 $(BIN)/python -m pytest tests/jobs/chaos
+	$(BIN)/python -m jobs.chaos.simulation --schedules 100000
+	$(BIN)/python -m jobs.chaos.kills --points 50
 
 lint: $(READY)
 	$(BIN)/ruff check .

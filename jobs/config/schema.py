@@ -134,8 +134,8 @@ class Split(Section):
     test: Share = Field(default=0.0, description="share of the scenes for testing")
     by: Literal["scene", "cluster", "piece"] = Field(
         default="scene",
-        description="what goes one way as a whole: a scene with all its pieces; cluster: also all scenes with "
-        "near-duplicates of each other; or each piece alone: pieces of one scene resemble each other, so "
+        description="what goes one way as a whole: a scene with all its pieces; cluster: also all scenes "
+        "with near-duplicates of each other; or each piece alone: pieces of one scene resemble each other, so "
         "scores by piece flatter",
     )
     stratify: bool = Field(

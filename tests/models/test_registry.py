@@ -24,7 +24,5 @@ def test_unknown_name_suggests_the_near_one() -> None:
 
 
 def test_unknown_option_suggests_the_near_one() -> None:
-    with pytest.raises(
-        LookupError, match=r"'window' of models.mixers takes no option 'shfted'.*\['shifted'"
-    ):
+    with pytest.raises(LookupError, match=r"'window' of models.mixers takes no option 'shfted'.*\['shifted'"):
         create_mixer("window", 32, shfted=True)

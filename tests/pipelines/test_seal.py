@@ -1,5 +1,8 @@
 """Sealed records: any byte of them that is not as it was written is noticed."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +17,7 @@ TABLE = pa.table({"key": [f"k{i}" for i in range(50)], "size": list(range(50))})
 @pytest.mark.parametrize(
     ("content", "read"), [(seal(RECORD), unseal), (to_parquet(TABLE), from_parquet)], ids=["json", "parquet"]
 )
-def test_every_changed_missing_or_added_byte_is_noticed(content, read) -> None:  # type: ignore[no-untyped-def]
+def test_every_changed_missing_or_added_byte_is_noticed(content: bytes, read: Callable[[bytes], Any]) -> None:
     for i in range(len(content)):
         for other in {content[i] ^ 1, content[i] ^ 0x80, 0}:
             if other != content[i]:
