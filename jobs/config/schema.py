@@ -135,8 +135,8 @@ class Split(Section):
     by: Literal["scene", "cluster", "piece"] = Field(
         default="scene",
         description="what goes one way as a whole: a scene with all its pieces; cluster: also all scenes "
-        "with near-duplicates of each other; or each piece alone: pieces of one scene resemble each other, so "
-        "scores by piece flatter",
+        "with near-duplicates of each other; or each piece alone: pieces of one scene resemble each "
+        "other, so scores by piece flatter",
     )
     stratify: bool = Field(
         default=False,
