@@ -64,7 +64,7 @@ def test_an_object_store_gives_the_same_sequence(
 def test_nobody_waits_for_a_whole_shard(far: Dataset, tmp_path: Path) -> None:
     reader = Reader(far.storage, cache=ShardCache(tmp_path, 2**30))
     page = read_page(far, far.manifest.shards[0])
-    assert set(reader.files(page, 0)) >= {"png", "meta.json"}
+    assert "meta.json" in reader.files(page, 0)
     assert (reader.counts["ranged"], reader.counts["mapped"]) == (1, 0)
     reader.prefetch([page.shard])
     waited(reader)
