@@ -158,6 +158,18 @@ def check(
 
 
 @app.command()
+def export(
+    dataset: DatasetPlace, folder: Annotated[Path, typer.Argument(help="Where to write the lists.")]
+) -> None:
+    """Write lists of shards that plain WebDataset readers take; nothing is copied."""
+    from pipelines.loading.export import export as write_lists
+    from pipelines.shards.dataset import Dataset
+
+    for path in write_lists(Dataset.open(dataset), folder):
+        typer.echo(path)
+
+
+@app.command()
 def repair(dataset: DatasetPlace, as_json: AsJson = False) -> None:
     """Rebuild what is damaged from the sources, with the same bytes."""
     from jobs import storage as command
