@@ -195,12 +195,9 @@ def test_a_run_that_was_killed_in_the_middle_of_an_epoch_ends_like_one_that_was_
     make: Make, tmp_path: Path
 ) -> None:
     how: dict[str, Any] = {
-        "steps": 200,
-        "warmup_steps": 0,
-        "schedule": "constant",
-        "checkpoint_every": 3,
-        "keep": 2,
-    }
+        "steps": 200, "warmup_steps": 0, "schedule": "constant", "checkpoint_every": 3, "keep": 2,
+        "model": {"name": "window_nano", "options": {"drop_path": 0.3}},
+    }  # fmt: skip
     cut = make(tmp_path / "cut", **how)
     process = start(cut)
     deadline = time.monotonic() + 120
