@@ -1,8 +1,12 @@
 """Train and infer jobs on real Ray, from a dataset of synthetic samples."""
 
 import json
+import os
 import shutil
+import signal
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +54,15 @@ def whole(run: Make, tmp_path_factory: pytest.TempPathFactory) -> TrainJob:
     assert summary["step"] == 6
     assert 0 <= summary["metrics"]["val_accuracy"] <= 1
     return job
+
+
+def log(output: str) -> list[dict[str, Any]]:
+    path = Path(output, "log.jsonl")
+    return (
+        [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
+        if path.exists()
+        else []
+    )
 
 
 def losses(output: str) -> list[tuple[int, float]]:
@@ -129,6 +142,21 @@ def test_two_workers_train_as_one_does(run: Make, whole: TrainJob, tmp_path: Pat
     train.train_model(pair)
     for (_, a), (_, b) in zip(losses(whole.output), losses(pair.output), strict=True):
         assert a == pytest.approx(b, rel=5e-3)
+
+
+def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_was(run: Make, tmp_path: Path) -> None:
+    job = run(tmp_path / "killed", steps=40, checkpoint_every=2)
+    with ThreadPoolExecutor(1) as threads:
+        done = threads.submit(train.train_model, job)
+        while not done.done() and len(records := log(job.output)) < 6:
+            time.sleep(0.02)
+        assert not done.done()
+        os.kill(records[0]["start"]["pid"], signal.SIGKILL)
+        assert done.result(timeout=120)["step"] == 40
+    starts = [record for record in log(job.output) if "start" in record]
+    assert [record["start"]["workers"] for record in starts] == [1, 1]
+    assert starts[1]["step"] >= 4
+    assert [step for step, _ in losses(job.output)] == list(range(1, 41))
 
 
 def test_predictions_stand_beside_the_samples_and_a_second_run_does_nothing(
