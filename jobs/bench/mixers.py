@@ -193,6 +193,7 @@ def plot(result: Row, path: Path) -> None:
     for pane, label in zip(panes, ("ms, forward and backward", "MB held at most"), strict=True):
         pane.set(xscale="log", yscale="log", xlabel="tokens", ylabel=label)
         pane.set_xticks(sorted({row["tokens"] for row in result["rows"]}), minor=False)
+        pane.get_xaxis().set_minor_formatter(matplotlib.ticker.NullFormatter())
         pane.get_xaxis().set_major_formatter(matplotlib.ticker.ScalarFormatter())
         pane.grid(alpha=0.3)
     panes[1].legend(
