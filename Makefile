@@ -19,10 +19,10 @@ demo: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(MAKE) --jobs=2 --output-sync=target test-models test-rest
 
-test-models:
+test-models: $(READY)
 	$(BIN)/python -m pytest tests/models tests/modalities
 
-test-rest:
+test-rest: $(READY)
 	$(BIN)/python -m pytest --ignore=tests/models --ignore=tests/modalities
 
 # Ratios beside peers and limits, in one run; numbers of earlier runs are in docs/benchmarks.
