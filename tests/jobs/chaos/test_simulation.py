@@ -1,5 +1,6 @@
 """Thousands of crashes and races in a simulated world; stores and code that are broken are found out."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,9 @@ SCHEDULES = 10_000
 def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYLOOM_SANDBOX", "0")
+        level = (log := logging.getLogger("rayloom")).level
         yield Simulator(tmp_path_factory.mktemp("world"))
+        log.setLevel(level)  # the simulator keeps it quiet
 
 
 def told(failures: dict[int, list[str]]) -> str:
