@@ -119,7 +119,8 @@ def _tars() -> list[Case]:
         raw_tar("noise", "no tar at all", "damaged", b"not a tar at all" * 99),
         raw_tar("empty", "no bytes", "truncated", b""),
         raw_tar("gzip-inside", "a gzip called .tar", "damaged", gzip.compress(bytes(10**7), mtime=0)),
-        raw_tar("gzip", "10 MB of zeros in 10 kB", "unsupported", gzip.compress(bytes(10**7), mtime=0), "x.tar.gz"),
+        raw_tar("gzip", "10 MB of zeros in 10 kB", "unsupported", gzip.compress(bytes(10**7), mtime=0),
+                "x.tar.gz"),
     ]  # fmt: skip
 
 
