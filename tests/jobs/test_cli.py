@@ -164,7 +164,8 @@ def test_an_interrupted_job_exits_with_130_and_prints_how_to_go_on(tmp_path: Pat
 
 
 WAITING = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from jobs import ingest
 from jobs.cli import main
 def run(job):
