@@ -121,6 +121,7 @@ def test_the_page_lists_every_case_with_what_was_measured() -> None:
 def test_the_watch_notices_a_breach(tmp_path: Path, listener: Listener) -> None:
     """The positive control: the same watch over a reader that does what it is told."""
     place = Place(root=tmp_path, outside=tmp_path, url=listener.url)
+    # what careless readers do; the payload is our own, and only touches the marker
     exec("import pickle; pickle.loads(content)", {"content": pickled(place)})
     assert place.marker.exists()
     with socket.create_connection(("127.0.0.1", int(listener.url.rpartition(":")[2]))):

@@ -19,7 +19,7 @@ from jobs.cluster import cluster
 def run(job):
     print("starting", flush=True)
     with cluster(workers=1):
-        time.sleep(60)
+        time.sleep(60)  # a job that goes on until it is told to stop
 ingest.run = run
 main()
 """
