@@ -1,7 +1,6 @@
 """Run a training job: Ray Train starts the workers, accelerate runs the steps."""
 
 import json
-import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,9 +9,8 @@ from typing import Any
 
 from jobs.cluster import cluster
 from jobs.config.schema import TrainJob
+from jobs.group import fit
 from jobs.progress import Progress
-
-log = logging.getLogger("rayloom")
 
 
 def run(job: TrainJob) -> int:
@@ -62,7 +60,7 @@ def train_model(job: TrainJob) -> dict[str, Any]:
     with torch.device("meta"):
         build_task(config["spec"])  # a wrong model or option is said before Ray starts
     with cluster(), _following(job, config["spec"]["model"]):
-        _fit(config, job)
+        fit(config, job)
     last = checkpoint.newest(storage, optimizer=False)
     if last is None:
         raise RuntimeError(f"the run in {job.output} ended without a checkpoint")
@@ -137,74 +135,3 @@ def _last_record(path: Path) -> dict[str, float] | None:
             except ValueError:  # cut off, at either end
                 continue
     return None
-
-
-def _fit(config: dict[str, Any], job: TrainJob) -> None:
-    """Train until the run ends; lost workers are replaced, and go on from the newest checkpoint."""
-    for left in reversed(range(job.retries + 1)):
-        try:
-            return _start(config, job)
-        except Exception as e:
-            if not (left and _lost(e)):
-                raise
-            log.warning(
-                "a worker was lost: %s; going on from the newest checkpoint", str(e).splitlines()[0][:200]
-            )
-
-
-def _lost(error: BaseException | None) -> bool:
-    """Whether an error tells of a process or a machine that went away, and not of what was asked of it."""
-    from ray.exceptions import RayActorError, WorkerCrashedError
-
-    if error is None:
-        return False
-    failures = getattr(error, "worker_failures", {}).values()  # of a group of workers
-    if any(_lost(failure) for failure in failures):
-        return True
-    return isinstance(error, RayActorError | WorkerCrashedError) or _lost(error.__cause__)
-
-
-def _start(config: dict[str, Any], job: TrainJob) -> None:
-    """Ray Train with a worker for each of `job.workers`, the cores shared out among them.
-
-    One worker is a Ray task in which Ray Train runs the loop where it is called: the controller and the three
-    actors that serve a group of workers would each start Python and import torch, to coordinate nobody.
-    """
-    import ray
-
-    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cores = max(1, int(there.get("CPU", 1)) // job.workers)
-    gpus = there.get("GPU", 0) >= job.workers
-    if job.workers == 1:
-        loop: Any = _train  # what Ray makes of it has a type of its own
-        alone = ray.remote(loop).options(num_cpus=cores, num_gpus=int(gpus), max_retries=0)
-        ray.get(alone.remote(config, workers=0, cores=cores))
-    else:
-        _train(config, workers=job.workers, cores=cores, gpus=gpus)
-
-
-def _train(config: dict[str, Any], *, workers: int, cores: int, gpus: bool = False) -> None:
-    """Ray Train's trainer over `workers` processes of their own, or with 0 in this one."""
-    import tempfile
-
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    resources = {"CPU": cores} if workers else None
-    with tempfile.TemporaryDirectory(prefix="rayloom-train-") as notes:  # Ray's own; ours are in output
-        TorchTrainer(
-            _work,
-            train_loop_config={**config, "threads": cores},
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker=resources),
-            run_config=RunConfig(name="run", storage_path=notes),
-        ).fit()
-
-
-def _work(config: dict[str, Any]) -> None:
-    """What each training process does."""
-    import torch
-
-    from jobs.loop import Run
-
-    torch.set_num_threads(config["threads"])  # Ray reuses processes, whatever they were started for
-    Run(config).work()
