@@ -25,7 +25,7 @@ class Segmentation(Objective):
     def __init__(self, model: Model, inputs: Mapping[str, str], *, target: str = "segmentation") -> None:
         super().__init__(model, inputs)
         self.target = target
-        self.axis = -1 if model.stem.cells == 1 else 1
+        self.axis = -1 if model.stem.shape == "b n f" else 1  # points have their classes last
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         logits = self.answer(batch).float()

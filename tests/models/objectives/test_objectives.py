@@ -83,6 +83,18 @@ def test_unlabelled_pixels_count_for_nothing() -> None:
     assert task.metrics(out, batch)["pixel_accuracy"][3].isnan()
 
 
+def test_pixels_that_are_each_a_token_are_judged_like_others() -> None:
+    inputs = {"x": "cube", "wavelengths": "wavelengths"}
+    task = create_task("segmentation", model="spectral_nano", inputs=inputs, num_outputs=3, patch=1, bands=2)
+    batch = {"cube": torch.randn(2, 4, 5, 6), "wavelengths": torch.linspace(400, 700, 4).expand(2, -1)}
+    logits = task(batch)["prediction"]
+    assert logits.shape == (2, 3, 5, 6)
+    batch["segmentation"] = logits.argmax(1)
+    out = task(batch)
+    assert task.metrics(out, batch)["pixel_accuracy"].tolist() == [1, 1]
+    assert_close(out["loss"], F.cross_entropy(logits, batch["segmentation"]))
+
+
 def test_a_batch_without_labels_has_zero_loss() -> None:
     task, batch = build("segmentation"), image()
     batch["segmentation"] = torch.full((4, 17, 20), -1)
