@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 Arrays = Mapping[str, NDArray[Any]]  # field -> array; text is a 0-d str array, so nothing is lost on the way
 Files = Mapping[str, bytes]  # shard extension without the leading dot -> contents
 Meta = Mapping[str, Any]  # header facts, JSON-able: str, int, float, bool, None, lists and dicts of them
+Measured = tuple[Mapping[str, float], int]  # quality and fingerprint
 
 MAX_DECODED_BYTES = 2**30  # one decoded sample; larger ones are cut into clips or tiles first
 
@@ -134,6 +135,8 @@ class Modality:
     pack(raw, meta) -> files: the bytes as they are, under a canonical extension. Changes nothing.
     decode(files) -> arrays; encode(arrays) -> files: decode(encode(decode(x))) == decode(x), field for field.
     quality(arrays) -> named numbers. fingerprint(arrays) -> 64 bits, near for near-duplicates.
+    measure(files, meta) -> both, of files whose probe said `meta`, for less than decoding and judging would
+        cost; it refuses every file that decode refuses. None: `look`, quality and fingerprint do.
     preview(arrays) -> small files a browser shows: {"png": ...}, {"mp4": ...}, {"json": ...}.
     synth(seed) -> files of a tiny realistic sample, with its label ("cls") where classification makes sense.
     prepare(arrays, *, rng, **options) -> model-ready arrays of fixed shape; `rng` None means no augmentation.
@@ -156,12 +159,20 @@ class Modality:
     synth: Callable[[int], Files]
     prepare: Callable[..., Arrays]
     glance: Callable[[Files], Arrays] | None = None
+    measure: Callable[[Files, Meta], Measured] | None = None
     cuts: Mapping[str, Cut] = field(default_factory=dict)
     transforms: Mapping[str, Callable[..., Arrays]] = field(default_factory=dict)
 
     def look(self, files: Files) -> Arrays:
         """`glance`, or `decode` where there is none."""
         return (self.glance or self.decode)(files)
+
+    def measured(self, files: Files, meta: Meta) -> Measured:
+        """`measure`, or quality and fingerprint of what `look` sees where there is none."""
+        if self.measure is not None:
+            return self.measure(files, meta)
+        arrays = self.look(files)
+        return self.quality(arrays), self.fingerprint(arrays)
 
 
 def check_decoded(what: str, shape: Sequence[int], itemsize: int) -> None:

@@ -2,6 +2,7 @@
 
 from modalities.base import Modality
 from modalities.image.codec import decode, encode, pack
+from modalities.image.measure import measure
 from modalities.image.preview import preview
 from modalities.image.probe import probe
 from modalities.image.quality import fingerprint, quality
@@ -19,6 +20,7 @@ MODALITY = Modality(
     encode=encode,
     quality=quality,
     fingerprint=fingerprint,
+    measure=measure,
     preview=preview,
     synth=synth,
     prepare=prepare,

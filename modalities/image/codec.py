@@ -14,7 +14,7 @@ from modalities.image.probe import read_header
 from modalities.image.readers import icc
 from modalities.image.schema import EXTENSIONS, Header
 
-_SEGMENTATION = "seg.png"
+SEGMENTATION = "seg.png"
 
 
 def pack(raw: Raw, meta: Meta) -> Files:
@@ -31,18 +31,19 @@ def decode(files: Files) -> Arrays:
     icc: (n,) uint8, the profile, when there is one that speaks of these channels.
     Other members (labels, captions) are left alone.
     """
-    name = _picture(files)
+    name = picture_name(files)
     data = files[name]
     header = read_header(Raw(name=f"picture.{name}", content=data))
     arrays: dict[str, NDArray[Any]] = {"image": _guarded(name, data, header)}
-    if _SEGMENTATION in files:
-        arrays["segmentation"] = _segmentation(files[_SEGMENTATION], header.displayed)
+    if SEGMENTATION in files:
+        arrays["segmentation"] = _segmentation(files[SEGMENTATION], header.displayed)
     if profile := icc.fitting(header.icc, header.channels):
         arrays["icc"] = np.frombuffer(profile, np.uint8)
     return arrays
 
 
-def _picture(files: Files) -> str:
+def picture_name(files: Files) -> str:
+    """The one member that holds a picture."""
     names = [name for name in files if name.lower() in EXTENSIONS]
     if len(names) != 1:
         raise BadSample(
@@ -81,13 +82,13 @@ def _pixels(data: bytes, header: Header) -> colour.Pixels:
 
 def _segmentation(data: bytes, shape: tuple[int, int]) -> NDArray[Any]:
     """(h, w) class numbers: palette indices and grey values as stored, not as shown."""
-    header = read_header(Raw(name=_SEGMENTATION, content=data))
+    header = read_header(Raw(name=SEGMENTATION, content=data))
     if header.mode not in ("grey", "bilevel", "palette"):
-        raise BadSample("unsupported", f"{_SEGMENTATION} is {header.mode}; want grey or palette")
+        raise BadSample("unsupported", f"{SEGMENTATION} is {header.mode}; want grey or palette")
     if (header.height, header.width) != shape:
         raise BadSample(
             "corrupt",
-            f"{_SEGMENTATION} is {(header.height, header.width)}, the picture as displayed {shape}",
+            f"{SEGMENTATION} is {(header.height, header.width)}, the picture as displayed {shape}",
         )
     try:
         if header.bit_depth == 16:
@@ -98,7 +99,7 @@ def _segmentation(data: bytes, shape: tuple[int, int]) -> NDArray[Any]:
     except (BadSample, MemoryError):
         raise
     except Exception as error:
-        raise BadSample("corrupt", f"{_SEGMENTATION}: {type(error).__name__}: {error}") from error
+        raise BadSample("corrupt", f"{SEGMENTATION}: {type(error).__name__}: {error}") from error
     if header.mode == "grey" and header.bit_depth < 8:
         mask //= 255 // (2**header.bit_depth - 1)  # Pillow spreads short grey over 0..255
     return mask
@@ -120,7 +121,7 @@ def encode(arrays: Arrays) -> Files:
     else:
         files = {target: _eight_bit_file(image, target, quality, profile)}
     if "segmentation" in arrays:
-        files[_SEGMENTATION] = _mask_file(np.asarray(arrays["segmentation"]), image.shape[:2])
+        files[SEGMENTATION] = _mask_file(np.asarray(arrays["segmentation"]), image.shape[:2])
     return files
 
 

@@ -3,6 +3,8 @@
 Everything is counted in integers up to the last division, so the numbers are the same on every machine.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -10,12 +12,21 @@ from PIL import Image
 from modalities.base import Arrays
 from modalities.image.colour import check, luminance
 
-_SIDE = 32  # pixels a side that the hash looks at
+SHORTEST = (
+    160  # pixels: a picture is halved while its shorter side stays at least as long, three times at most
+)
 _BITS = 64
 
 
+def halvings(height: int, width: int) -> int:
+    """By which power of two a picture is reduced before it is judged: 0 to 3, what a JPEG decoder can do."""
+    return min(3, (min(height, width) // SHORTEST).bit_length() - 1) if min(height, width) >= SHORTEST else 0
+
+
 def quality(arrays: Arrays) -> dict[str, float]:
-    """Numbers of the luminance (alpha over white, 16 bits cut to 8).
+    """Numbers of the luminance (alpha over white, 16 bits cut to 8), halved while both sides keep SHORTEST.
+
+    So pictures of different sizes compare, and the grain of single pixels of a large one does not count.
 
     blur: variance of the Laplacian (4 neighbours, luminance 0..255); LOW means blurred (Pech-Pacheco, 2000).
     exposure, contrast: mean and standard deviation, luminance 0..1.
@@ -24,57 +35,86 @@ def quality(arrays: Arrays) -> dict[str, float]:
     aspect: width / height.
     """
     image = check(np.asarray(arrays["image"]))
-    grey = luminance(image)
-    counts = np.array(Image.fromarray(np.ascontiguousarray(grey)).histogram())  # half the time of bincount
-    levels = np.arange(256)
-    mean = float(counts @ levels) / grey.size
-    share = counts[counts > 0] / grey.size
-    return {
-        "blur": _laplacian_variance(grey),
-        "exposure": mean / 255,
-        "contrast": max(0.0, float(counts @ levels**2) / grey.size - mean * mean) ** 0.5 / 255,
-        "entropy": abs(float(-(share * np.log2(share)).sum())),
-        "saturation": float(counts[0] + counts[255]) / grey.size,
-        "aspect": image.shape[1] / image.shape[0],
-    }
-
-
-def _laplacian_variance(grey: NDArray[np.uint8]) -> float:
-    if min(grey.shape) < 3:
-        return 0.0
-    wide = grey.astype(np.int16)
-    inner = wide[:-2, 1:-1] + wide[2:, 1:-1]
-    inner += wide[1:-1, :-2]
-    inner += wide[1:-1, 2:]
-    inner -= 4 * wide[1:-1, 1:-1]
-    flat = inner.astype(np.float64).ravel()  # whole numbers: every sum below 2**53 is exact in any order
-    total, squares = int(flat.sum()), int(np.square(flat, out=flat).sum())
-    return (squares * inner.size - total * total) / inner.size**2
-
-
-def _cosines() -> NDArray[np.int64]:
-    """DCT-II basis, (32, 32), as integers scaled by 2**14."""
-    steps = np.arange(_SIDE)
-    waves: NDArray[np.int64] = np.rint(np.cos(np.pi / _SIDE * np.outer(steps, steps + 0.5)) * 2**14).astype(
-        np.int64
-    )
-    return waves
-
-
-_DCT = _cosines()
-_ORDER = sorted(((u, v) for u in range(16) for v in range(16)), key=lambda k: (k[0] + k[1], k))[1 : _BITS + 1]
+    return numbers(_reduced(image), image.shape[1] / image.shape[0])
 
 
 def fingerprint(arrays: Arrays) -> int:
-    """64 bits: which of the 64 lowest frequencies of the picture at 32 x 32 are above their median (no mean).
+    """64 bits: which of the 64 lowest frequencies of the picture's cosine transform are above their median.
 
     Hamming distances of re-encoded, resized or brightened copies stay below about 10, those of different
     pictures lie around 32 (Zauner, 2010). A picture without any structure is 0.
     """
-    grey = luminance(check(np.asarray(arrays["image"])))
-    small = np.asarray(Image.fromarray(grey).resize((_SIDE, _SIDE), Image.Resampling.BOX), np.int64)
-    waves = _DCT @ small @ _DCT.T
-    values = np.array([waves[u, v] for u, v in _ORDER])
-    values[np.abs(values) < 2**28] = 0  # less than one grey level: rounding, not structure
+    return printed(_reduced(check(np.asarray(arrays["image"]))))
+
+
+def _reduced(image: NDArray[np.uint8 | np.uint16]) -> NDArray[np.uint8]:
+    """(h, w): what both look at."""
+    grey, steps = luminance(image), halvings(*image.shape[:2])
+    return np.asarray(Image.fromarray(grey).reduce(2**steps)) if steps else grey
+
+
+def numbers(grey: NDArray[np.uint8], aspect: float) -> dict[str, float]:
+    """`quality` of a luminance (h, w) already reduced, either way up; `aspect` is the picture's."""
+    grey = np.ascontiguousarray(grey)
+    counts = np.array(Image.fromarray(grey).histogram())  # half the time of bincount
+    mean = float(counts @ _LEVELS) / grey.size
+    share = counts[counts > 0] / grey.size
+    return {
+        "blur": _laplacian_variance(grey),
+        "exposure": mean / 255,
+        "contrast": max(0.0, float(counts @ _SQUARES) / grey.size - mean * mean) ** 0.5 / 255,
+        "entropy": abs(float(share @ np.log2(share))),
+        "saturation": float(counts[0] + counts[255]) / grey.size,
+        "aspect": aspect,
+    }
+
+
+_LEVELS = np.arange(256)
+_SQUARES = _LEVELS**2
+
+
+def _laplacian_variance(grey: NDArray[np.uint8]) -> float:
+    """Without the outermost pixels. Rows are laid end to end: what wraps around falls on the border."""
+    height, width = grey.shape
+    if min(height, width) < 3:
+        return 0.0
+    flat = grey.reshape(-1).astype(np.int16)
+    sums = flat[: -2 * width] + flat[2 * width :]
+    sums[1:] += flat[width : -width - 1]
+    sums[:-1] += flat[width + 1 : -width]
+    sums -= flat[width:-width] << 2
+    # Whole numbers: every sum below 2**53 is exact in any order.
+    inner = sums.reshape(height - 2, width)[:, 1:-1].astype(np.float64).reshape(-1)
+    total, squares = int(inner.sum()), int(inner @ inner)
+    return (squares * inner.size - total * total) / inner.size**2
+
+
+_ORDER = sorted(((u, v) for u in range(16) for v in range(16)), key=lambda k: (k[0] + k[1], k))[1 : _BITS + 1]
+_LOW = 1 + max(max(k) for k in _ORDER)
+_PLACES = np.array([u * _LOW + v for u, v in _ORDER])
+
+
+@lru_cache(maxsize=256)
+def _waves(length: int) -> NDArray[np.float64]:
+    """The lowest frequencies of the DCT-II basis, (_LOW, length): the mean over each pixel, times 2**7."""
+    edges = np.pi / length * np.outer(np.arange(1, _LOW), np.arange(length + 1))
+    waves = np.diff(np.sin(edges), axis=1) / edges[:, 1:2]
+    whole: NDArray[np.float64] = np.rint(np.concatenate([np.ones((1, length)), waves]) * 2**7)
+    return whole
+
+
+def printed(grey: NDArray[np.uint8]) -> int:
+    """`fingerprint` of a luminance (h, w) as displayed."""
+    steps = [-(-side // 512) for side in grey.shape]
+    if steps != [1, 1]:
+        grey = np.asarray(Image.fromarray(grey).reduce((steps[1], steps[0])))
+    down, across = map(_waves, grey.shape)
+    # Whole numbers, at most 2**24 here and 2**40 there, so the sums are exact in any order.
+    rows = down.astype(np.float32) @ grey.astype(np.float32)
+    found = rows.astype(np.float64) @ across.T
+    mean = np.rint(found[0, 0] / (2**14 * grey.size))
+    found -= mean * np.outer(down.sum(axis=1), across.sum(axis=1))  # what a flat picture has, by rounding
+    values = found.reshape(-1)[_PLACES]
+    values[np.abs(values) < 2**4 * grey.size] = 0  # below a grey level in one of 32 x 32 pixels: rounding
     bits = values > np.sort(values)[_BITS // 2]
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
