@@ -188,9 +188,9 @@ def decodes(stages: Sequence[Stage], *, decode: bool, compare: Compare = "") -> 
 
 
 def _decoded(sample: Sample, files: Files, modality: Modality) -> Sample:
-    arrays = modality.look(files)
-    quality = {name: float(value) for name, value in modality.quality(arrays).items()}
-    return replace(sample, quality=quality, fingerprint=modality.fingerprint(arrays))
+    numbers, fingerprint = modality.measured(files, sample.meta)
+    quality = {name: float(value) for name, value in numbers.items()}
+    return replace(sample, quality=quality, fingerprint=fingerprint)
 
 
 def arrays_digest(arrays: Arrays) -> str:
