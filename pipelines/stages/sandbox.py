@@ -42,6 +42,10 @@ KEPT_VARIABLES = (
 THREADS = {  # one decoder thread, few arenas: both reserve address space by the number of cores
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX")
 }
+HEAP = {  # bytes; what a sample gave back is kept for the next: pages cost more to come by than to use
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
+    "MALLOC_TOP_PAD_": str(4 * 2**20),
+}  # fmt: skip
 DETAIL_CHARS = 4000
 CELL = "pipelines.stages._cell"
 MAX_FOLDERS = 1000
@@ -315,6 +319,7 @@ def _environment(folder: str) -> dict[str, str]:
     path = [str(Path(__file__).parents[2]), *(p for p in sys.path if p and Path(p).is_dir())]
     return {
         **THREADS,
+        **HEAP,
         **kept,
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
         "TMPDIR": folder,
