@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from jobs.parallel import divided
+
 
 class Average:
     """average = d average + (1 - d) weights after step n, with d = min(decay, (1 + n) / (10 + n)).
@@ -29,7 +31,7 @@ class Average:
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Go on with the average of a checkpoint."""
         for name, own in self.weights.items():
-            own.copy_(weights[name])
+            own.copy_(divided(weights[name], own))
 
     @contextmanager
     def inside(self, task: nn.Module) -> Iterator[None]:

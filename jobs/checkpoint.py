@@ -1,14 +1,16 @@
 """Checkpoints: safetensors and JSON with digests, visible only when whole. No pickle anywhere."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import blake3
+import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from jobs.parallel import own_part
 from pipelines.jsontext import dumps, loads
 from pipelines.shards.storage import Storage
 
@@ -30,49 +32,65 @@ class Checkpoint:
     digest: str = ""  # BLAKE3 of its state.json; set when it is loaded
 
 
-def write(storage: Storage, checkpoint: Checkpoint) -> None:
-    """Store it under its step. state.json comes last: without it there is no checkpoint."""
+def write(
+    storage: Storage,
+    checkpoint: Checkpoint,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    gather: Callable[[Any], list[Any]] = lambda value: [value],
+) -> None:
+    """Store it under its step. state.json comes last: without it there is no checkpoint.
+
+    Processes that have divided the tensors among them all call it, each with what it has; `gather` brings
+    a value of each to all. Every process writes files of its own, and the first one state.json.
+    """
     folder = _folder(checkpoint.step)
-    for key in storage.list(f"{folder}/"):  # a run that came to this step again found what is there damaged
-        storage.delete(key)
+    if rank == 0:
+        for key in storage.list(f"{folder}/"):  # a run that came to this step again found it damaged
+            storage.delete(key)
+    gather(None)  # nobody writes before that
     tensors, rest = _flatten(checkpoint.optimizer)
-    files = {
-        "model.safetensors": save(_plain(checkpoint.model)),
-        "optimizer.safetensors": save(tensors),
-    }
-    if checkpoint.average:
-        files["average.safetensors"] = save(_plain(checkpoint.average))
+    files = {"model": checkpoint.model, "optimizer": tensors, "average": checkpoint.average}
+    part = f"-{rank + 1}-of-{world_size}" if world_size > 1 else ""
     digests = {}
-    for name, content in files.items():
-        digests[name] = blake3.blake3(content).hexdigest()
-        key = f"{folder}/{digests[name][:16]}-{name}"  # a crashed attempt must not stand in the way
-        storage.put(key, content)
-    state = {"step": checkpoint.step, "optimizer": rest, "facts": checkpoint.facts, "files": digests}
-    storage.put(f"{folder}/state.json", dumps(state).encode())
+    for name, values in files.items():
+        if not values and name == "average":
+            continue
+        content = save(_own(values, rank))
+        file = f"{name}{part}.safetensors"
+        digests[file] = blake3.blake3(content).hexdigest()
+        # A crashed attempt must not stand in the way: the key has the digest.
+        storage.put(f"{folder}/{digests[file][:16]}-{file}", content)
+    every = gather(digests)
+    if rank == 0:
+        found = {name: digest for part in every for name, digest in part.items()}
+        state = {"step": checkpoint.step, "optimizer": rest, "facts": checkpoint.facts, "files": found}
+        storage.put(f"{folder}/state.json", dumps(state).encode())
 
 
 def read(storage: Storage, step: int, *, optimizer: bool = True) -> Checkpoint:
-    """Load and verify; ValueError when a file is damaged."""
+    """Load and verify, whole, by however many processes it was written; ValueError when a file is damaged."""
     folder = _folder(step)
     text = storage.get(f"{folder}/state.json")
     state = loads(text)
-    contents = {}
-    for name, digest in state["files"].items():
-        if name.startswith("optimizer") and not optimizer:
+    parts: dict[str, list[dict[str, Tensor]]] = {"model": [], "optimizer": [], "average": []}
+    for file, digest in sorted(state["files"].items(), key=lambda item: _part(item[0])):
+        name, _ = _part(file)
+        if name == "optimizer" and not optimizer:
             continue
-        content = storage.get(f"{folder}/{digest[:16]}-{name}")
+        content = storage.get(f"{folder}/{digest[:16]}-{file}")
         if blake3.blake3(content).hexdigest() != digest:
             raise ValueError(
-                f"{folder}/{name} in {storage.url} is damaged: its bytes are not those of its digest"
+                f"{folder}/{file} in {storage.url} is damaged: its bytes are not those of its digest"
             )
-        contents[name] = content
-    tensors = load(contents["optimizer.safetensors"]) if optimizer else {}
+        parts[name].append(load(content))
     return Checkpoint(
         step=state["step"],
-        model=load(contents["model.safetensors"]),
-        optimizer=_unflatten(tensors, state["optimizer"]) if optimizer else {},
+        model=_joined(parts["model"]),
+        optimizer=_unflatten(_joined(parts["optimizer"]), state["optimizer"]) if optimizer else {},
         facts=state["facts"],
-        average=load(contents["average.safetensors"]) if "average.safetensors" in contents else {},
+        average=_joined(parts["average"]),
         digest=blake3.blake3(text).hexdigest(),
     )
 
@@ -128,14 +146,32 @@ def _folder(step: int) -> str:
     return f"checkpoints/{step:08}"
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+def _own(tensors: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
+    """What the process of this rank stores: its parts of divided tensors; the first, all others too."""
+    return {
+        name: own_part(value.detach()).cpu().contiguous()
+        for name, value in tensors.items()
+        if rank == 0 or own_part(value) is not value
+    }
+
+
+def _part(file: str) -> tuple[str, int]:
+    """Name and number: "model-2-of-4.safetensors" is the second part of the model."""
+    name, _, part = file.removesuffix(".safetensors").partition("-")
+    return name, int(part.partition("-")[0] or 0)
+
+
+def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors that stand in several parts are cut along their first axis, in the order of the parts."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    pieces = {name: [part[name] for part in parts if name in part] for name in names}
+    return {name: found[0] if len(found) == 1 else torch.cat(found) for name, found in pieces.items()}
 
 
 def _flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """An optimizer's state dict as tensors by "<parameter>.<name>", and what is left, JSON-able."""
     tensors = {
-        f"{index}.{name}": value.detach().cpu().contiguous()
+        f"{index}.{name}": value
         for index, values in state["state"].items()
         for name, value in values.items()
         if isinstance(value, Tensor)

@@ -7,6 +7,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from jobs.parallel import gather
+
 # What a run's best checkpoint is best in, unless its job names it: the first of these that was measured.
 CHOSEN: Final = ("accuracy", "overall_accuracy", "angular_error_deg", "absolute_error", "masked_mse")
 HIGHER: Final = frozenset(
@@ -17,13 +19,20 @@ Totals = dict[
 ]  # of a metric: sum and number of values; of "confusion": the table, row by row
 
 
-def measure(accelerator: Any, task: Any, loader: Any) -> dict[str, float]:
-    """The mean of every metric over the loader's samples, each once, of all workers together."""
+def measure(
+    accelerator: Any, task: Any, loader: Any, *, spare: Mapping[str, Tensor] | None = None
+) -> dict[str, float]:
+    """The mean of every metric over the loader's samples, each once, of all workers together.
+
+    A worker without a share of a last, small batch leaves it out, or runs `spare` where all must take part.
+    """
     task.eval()
     totals: Totals = {}
     with torch.no_grad():
         for batch in loader:
-            if not len(batch["key"]):  # another worker has this one's share of a last, small batch
+            if not len(batch["key"]):
+                if spare is not None:
+                    task(spare)
                 continue
             tensors = {k: v.to(accelerator.device) for k, v in batch.items() if isinstance(v, Tensor)}
             with accelerator.autocast():
@@ -35,7 +44,7 @@ def measure(accelerator: Any, task: Any, loader: Any) -> dict[str, float]:
             if table is not None:
                 _add(totals, "confusion", table.flatten().tolist())
     whole: Totals = {}
-    for part in _gather(totals) if accelerator.num_processes > 1 else [totals]:
+    for part in gather(totals, accelerator.device):
         for name, values in part.items():
             _add(whole, name, values)
     counts = whole.pop("confusion", None)
@@ -87,11 +96,3 @@ def better(metrics: Mapping[str, float], best: Mapping[str, Any] | None, *, metr
 def _add(totals: Totals, name: str, values: list[float]) -> None:
     old = totals.setdefault(name, [0.0] * len(values))
     totals[name] = [a + b for a, b in zip(old, values, strict=True)]
-
-
-def _gather(totals: Totals) -> list[Totals]:
-    import torch.distributed as dist
-
-    everyone: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, totals)
-    return everyone

@@ -13,6 +13,7 @@ GAUGES: Final = {
     "learning_rate": "peak rate of the last step",
     "samples_s": "samples a second, of all workers",
     "tokens_s": "tokens after the stem a second, of all workers",
+    "mfu": "model FLOPs a second over what the devices could do in matrix products",
     "data_wait": "share of a step spent waiting for data",
     "memory_bytes": "memory of the first worker; of its GPU where it has one",
     "eta_s": "seconds until the last step at the present speed",
@@ -26,6 +27,8 @@ class Meter:
     def __init__(self, task: nn.Module, *, workers: int, device: Any) -> None:
         self._workers, self._device = workers, device
         self._tokens = 0
+        self._spared_s = 0.0
+        self.flops: float | None = None  # of one sample
         self._step_s: float | None = None
         self._gauges: dict[str, Any] = {}
         stem = getattr(getattr(task, "model", None), "stem", None)
@@ -38,20 +41,34 @@ class Meter:
 
     def begin(self) -> None:
         """A step begins, with the wait for its batch."""
-        self._tokens, self._began = 0, time.perf_counter()
+        self._tokens, self._spared_s, self._began = 0, 0.0, time.perf_counter()
 
     def data(self) -> None:
         """The batch is there."""
         self._waited = time.perf_counter() - self._began
 
+    def know(self, spec: Mapping[str, Any], batch: Mapping[str, Any], precision: str) -> None:
+        """Learn what a sample costs and what the device can do; the time that this takes is of no step."""
+        from jobs.utilisation import peak_flops, sample_flops
+
+        began = time.perf_counter()
+        self.flops = sample_flops(spec, batch)
+        self.peak, self.peak_from = peak_flops(self._device, precision)
+        self._spared_s = time.perf_counter() - began
+
     def end(self, *, samples: int, left: int) -> dict[str, float]:
         """Numbers of the step that ends now, after `samples` of all workers, with `left` steps to go."""
-        spent = time.perf_counter() - self._began
+        spent = time.perf_counter() - self._began - self._spared_s
         old = spent if self._step_s is None else self._step_s
         self._step_s = old + SMOOTHING * (spent - old)
         return {
             "samples_s": samples / spent,
             "tokens_s": self._tokens * self._workers / spent,
+            **(
+                {}
+                if self.flops is None
+                else {"mfu": self.flops * samples / spent / (self.peak * self._workers)}
+            ),
             "data_wait": self._waited / spent,
             "memory_bytes": float(self._memory()),
             "eta_s": left * self._step_s,

@@ -85,8 +85,8 @@ def whole(make: Make, tmp_path_factory: pytest.TempPathFactory) -> loop.Run:
 
 
 def records(run: loop.Run) -> list[dict[str, Any]]:
-    assert run.log is not None
-    return [json.loads(line) for line in run.log.read_text().splitlines()]
+    assert run.log.path is not None
+    return [json.loads(line) for line in run.log.path.read_text().splitlines()]
 
 
 def losses(run: loop.Run) -> list[tuple[int, float]]:
@@ -202,7 +202,7 @@ def test_a_run_that_was_killed_in_the_middle_of_an_epoch_ends_like_one_that_was_
     process = start(cut)
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
-        if cut.log is not None and cut.log.exists() and len(losses(cut)) >= 8:
+        if cut.log.path is not None and cut.log.path.exists() and len(losses(cut)) >= 8:
             break
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

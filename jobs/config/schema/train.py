@@ -8,6 +8,10 @@ from jobs.config.fields import INCIDENTAL, Count, Options, OutputPlace, Place, S
 from jobs.config.schema.section import JobSection, Section, SplitName
 
 TaskName = Literal["classification", "regression", "segmentation", "masked"]
+TrackerName = Literal[  # as accelerate calls them
+    "tensorboard", "mlflow", "wandb", "aim", "clearml", "comet_ml", "dvclive", "swanlab", "trackio"
+]  # fmt: skip
+Trackers = Annotated[tuple[TrackerName, ...], BeforeValidator(parse_sequence)]
 
 
 class Model(Section):
@@ -109,6 +113,21 @@ class TrainJob(JobSection):
     augment: Annotated[Steps | None, BeforeValidator(parse_sequence)] = Field(
         default=None, description="steps in place of prepare's random view (docs/guide/loading.md)"
     )
+    blend: dict[Literal["mixup", "cutmix"], Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="of classification: blend samples of a batch in pairs, {mixup: 0.2, cutmix: 1.0}; the "
+        "numbers are alpha of the Beta distribution of the shares",
+    )
+    open_shards: Count | None = Field(
+        default=16, description="shards that are mixed with each other at a time; null: all"
+    )
+    skip_bad: Annotated[bool, INCIDENTAL] = Field(
+        default=False, description="leave out samples that are damaged or do not decode, and count them"
+    )
+    tail: bool = Field(
+        default=False,
+        description="each epoch takes the newest snapshot there is: train while an ingest job goes on",
+    )
     validation: Validation = Field(default_factory=Validation, description="held-out measurement")
     checkpoint_every: Annotated[Count | None, INCIDENTAL] = Field(
         default=500, description="steps between checkpoints; null: at the end only"
@@ -120,11 +139,23 @@ class TrainJob(JobSection):
         default=True, description="go on from the newest good checkpoint in output, if there is one"
     )
     workers: Annotated[Count, INCIDENTAL] = Field(default=1, description="training processes")
+    min_workers: Annotated[Count | None, INCIDENTAL] = Field(
+        default=None,
+        description="go on with as few as this when machines are lost, and with up to `workers` when there "
+        "are machines again; null: always with `workers`",
+    )
+    parallel: Annotated[Literal["ddp", "fsdp"], INCIDENTAL] = Field(
+        default="ddp", description="of several workers each has the whole model, or (fsdp) a part of it"
+    )
     retries: Annotated[int, INCIDENTAL] = Field(
         default=2, ge=0, description="times that lost workers are replaced, from the newest checkpoint"
     )
     loader_workers: Annotated[int, INCIDENTAL] = Field(
         default=1, ge=0, description="threads that read and decode, for each training process; 0: none"
+    )
+
+    trackers: Annotated[Trackers | None, INCIDENTAL] = Field(
+        default=None, description="where numbers go besides log.jsonl; null: tensorboard, if installed"
     )
 
     @property
@@ -143,13 +174,7 @@ class TrainJob(JobSection):
             raise ValueError(f"warmup_steps is {self.warmup_steps}, more than steps, which is {self.steps}")
         if self.target is not None and self.task != "regression":
             raise ValueError(f"target is for task: regression, and task is {self.task}")
-        if self.batch_size % self.workers:
-            raise ValueError(f"batch_size {self.batch_size} does not divide among {self.workers} workers")
-        if self.batch_size // self.workers % self.accumulate:
-            raise ValueError(
-                f"accumulate {self.accumulate} does not divide the {self.batch_size // self.workers} samples "
-                "of a worker's batch"
-            )
+        self._divides()
         if self.num_warmup_steps + self.num_cooldown_steps > self.steps:
             raise ValueError(
                 f"warmup_steps and cooldown_steps are {self.num_warmup_steps} + {self.num_cooldown_steps}, "
@@ -159,6 +184,26 @@ class TrainJob(JobSection):
             raise ValueError(f"cooldown_steps is for schedule: wsd, and schedule is {self.schedule}")
         if self.label_smoothing and self.task != "classification":
             raise ValueError(f"label_smoothing is for task: classification, and task is {self.task}")
+        if self.blend and self.task != "classification":
+            raise ValueError(f"blend is for task: classification, and task is {self.task}")
+        if self.tail and self.more:
+            raise ValueError("tail follows one dataset, and there are more; leave one of the two out")
+        if self.parallel == "fsdp" and self.precision == "fp16":
+            raise ValueError("parallel: fsdp takes precision bf16 or fp32, got fp16")
         if self.validation.patience is not None and self.validation.every is None:
             raise ValueError("validation.patience counts measurements: give validation.every")
         return self
+
+    def _divides(self) -> None:
+        """The batch goes evenly among as many workers as there may be, and into the passes of each."""
+        fewest = self.workers if self.min_workers is None else self.min_workers
+        if fewest > self.workers:
+            raise ValueError(f"min_workers is {fewest}, more than workers, which is {self.workers}")
+        for workers in range(fewest, self.workers + 1):
+            if self.batch_size % workers:
+                raise ValueError(f"batch_size {self.batch_size} does not divide among {workers} workers")
+            if self.batch_size // workers % self.accumulate:
+                raise ValueError(
+                    f"accumulate {self.accumulate} does not divide the {self.batch_size // workers} samples "
+                    "of a worker's batch"
+                )

@@ -1,0 +1,86 @@
+"""What a training process is fed: the batches of its share, and the passes that a step is divided into."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from jobs.config.schema import TrainJob
+from pipelines.loading import Loader, Part
+from pipelines.shards.dataset import Dataset
+
+Tensors = Mapping[str, Tensor]
+
+
+class Feed:
+    """The loaders of a job: `loader` of the training split, `held_out`, None where that split is empty."""
+
+    def __init__(
+        self, job: TrainJob, spec: Mapping[str, Any], snapshots: list[int], accelerator: Any
+    ) -> None:
+        self.job, self.spec, self.accelerator = job, spec, accelerator
+        self.uneven = job.skip_bad or job.tail  # batches may have fewer samples than they should
+        self.samples = job.batch_size  # of the newest batch, of all workers
+        self.spare: dict[str, Tensor] = {}  # a sample for workers who have none and must take part
+        workers = accelerator.num_processes
+        places = [job.dataset, *(part.dataset for part in job.more)]
+        opened = [Dataset.open(place, number) for place, number in zip(places, snapshots, strict=True)]
+        common: dict[str, Any] = {
+            "options": spec["data"], "targets": spec["targets"], "labelled": spec["task"] == "classification",
+        }  # fmt: skip
+        every: dict[str, Any] = {
+            "batch_size": job.batch_size // workers, "rank": accelerator.process_index, "world_size": workers,
+            "num_workers": job.loader_workers, "skip_bad": job.skip_bad,
+        }  # fmt: skip
+        learn = {**common, "split": "train", "augment": True if job.augment is None else list(job.augment)}
+        mine = {**every, "seed": job.seed, "blend": job.blend or None, "open_shards": job.open_shards}
+        if job.more:
+            weights = [job.weight, *(part.weight for part in job.more)]
+            parts = [Part(dataset=d, weight=w, **learn) for d, w in zip(opened, weights, strict=True)]
+            self.loader = Loader(parts, mix="samples", **mine)
+        else:
+            tail = f"{job.output}/epochs" if job.tail else None
+            self.loader = Loader(opened[0], tail=tail, **learn, **mine)
+        split = job.validation.split
+        there = any(shard.split == split for shard in opened[0].manifest.shards)
+        self.held_out = Loader(opened[0], split=split, shuffle=False, **common, **every) if there else None
+
+    def stream(self) -> Iterator[Mapping[str, Any]]:
+        """Batches without end. ValueError when a dataset that is followed has grown by a class."""
+        known = self.spec["classes"]
+        for batch in self.loader.stream():
+            found = list(self.loader.dataset.manifest.classes)
+            if self.spec["task"] == "classification" and found != known:
+                raise ValueError(
+                    f"{self.job.dataset} now has the classes {found}, the run began with {known}; start "
+                    "another one, with an output of its own"
+                )
+            yield batch
+
+    def passes(self, batch: Mapping[str, Any]) -> Iterator[tuple[dict[str, Tensor], float]]:
+        """The batch on the device in `accumulate` passes, and what share of the step's loss each has.
+
+        Shares are such that the mean over workers of the weighted sums of losses is the mean over samples.
+        A worker that has no sample for a pass gets one that counts nothing: the others wait for it.
+        """
+        device, passes = self.accelerator.device, self.job.accumulate
+        workers = self.accelerator.num_processes
+        tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
+        size, mine = self.job.batch_size // workers // passes, len(batch["key"])
+        self.samples = self._of_all(mine) if self.uneven else self.job.batch_size
+        if not self.samples:
+            raise ValueError("every sample of a step was left out as bad; see `rayloom check`")
+        for i in range(passes):
+            rows = slice(i * size, (i + 1) * size)
+            there = len(range(*rows.indices(mine)))
+            part = {name: value[rows].to(device) for name, value in tensors.items()}
+            if there and not self.spare:
+                self.spare = {name: value[:1].clone() for name, value in part.items()}
+            blank = self.spare or {name: v.new_zeros((1, *v.shape[1:])) for name, v in part.items()}
+            yield part if there else blank, there * workers / self.samples
+
+    def _of_all(self, mine: int) -> int:
+        import torch
+
+        rows = torch.tensor(mine, device=self.accelerator.device)
+        return int(self.accelerator.reduce(rows, "sum"))
