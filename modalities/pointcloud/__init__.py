@@ -3,6 +3,7 @@
 from modalities.base import Modality
 from modalities.pointcloud.codec import decode, encode, pack
 from modalities.pointcloud.fingerprint import fingerprint
+from modalities.pointcloud.measure import measure
 from modalities.pointcloud.prepare import prepare
 from modalities.pointcloud.preview import preview
 from modalities.pointcloud.probe import COMPANIONS, PATTERNS, probe
@@ -22,6 +23,7 @@ MODALITY = Modality(
     encode=encode,
     quality=quality,
     fingerprint=fingerprint,
+    measure=measure,
     preview=preview,
     synth=synth,
     prepare=prepare,

@@ -6,10 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modalities.base import Arrays
-from modalities.pointcloud.thinning import thin
+from modalities.pointcloud.thinning import Axes, thin
 
 _CELLS = 12  # a side
+_BITS = 8
+_PARTS = 2**_BITS  # of the way from one cell to the next
 _REACH = 3.0  # in standard deviations from the centre; what lies farther counts to the border
+_STEPS = 2**16 - 1  # coordinates are rounded to this many of the longest side
 _REFERENCES = 200
 
 
@@ -18,28 +21,43 @@ def fingerprint(arrays: Arrays) -> int:
 
     The grid is centred and scaled by the spread over all axes: shape and heading count, place and unit not.
     """
-    points = thin(arrays["points"])
-    if not len(points):
+    return printed(thin(arrays["points"]))
+
+
+def printed(points: Axes) -> int:
+    """`fingerprint` of points already thinned, in any order: all sums are of whole numbers below 2**53."""
+    if not points.size:
         return 0
-    points = points[np.lexsort(points.T)]  # sums round alike in any order of the source
-    points -= points.mean(axis=0)
-    spread = float(np.sqrt((points**2).mean()))
-    grid = np.sqrt(_splat(points / spread if spread > 0 else points))
+    low = points.min(axis=1, keepdims=True)
+    extent = float((points.max(axis=1, keepdims=True) - low).max())
+    steps = np.rint((points - low) * (_STEPS / extent)) if extent > 0 else np.zeros(points.shape)
+    grid = np.sqrt(_splat(steps))
     bits = (_projections() @ (grid - _expected())).reshape(64) > 0
-    return sum(1 << i for i, bit in enumerate(bits.tolist()) if bit)
+    return int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")
 
 
-def _splat(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def _splat(steps: Axes) -> NDArray[np.float64]:
     """Shares of the points on the grid (cells ** 3,), each spread over its eight nearest cells."""
-    place = np.clip((points / _REACH + 1) / 2, 0, 1) * (_CELLS - 1)
-    low = np.minimum(place.astype(np.int64), _CELLS - 2)
-    part = place - low
+    count = steps.shape[1]
+    mean = steps.sum(axis=1) / count
+    flat = steps.reshape(-1)
+    spread = np.sqrt(max(float(flat @ flat) / count - float(mean @ mean), 0.0) / 3)
+    factor = (_CELLS - 1) / (2 * _REACH * spread) if spread > 0 else 0.0
+    place = steps * (factor * _PARTS)
+    place += (((_CELLS - 1) / 2 - mean * factor) * _PARTS)[:, None]
+    whole = np.clip(place, 0, (_CELLS - 1) * _PARTS - 1, out=place).astype(np.int64)
+    i, j, k = whole >> _BITS
+    cells = (i * _CELLS + j) * _CELLS + k
+    high = (whole & (_PARTS - 1)).astype(np.float64)
+    low = _PARTS - high
     grid: NDArray[np.float64] = np.zeros(_CELLS**3)
-    for corner in np.ndindex(2, 2, 2):
-        weight = np.prod(np.where(np.array(corner, bool), part, 1 - part), axis=1)
-        index = np.ravel_multi_index(tuple((low + corner).T), (_CELLS,) * 3)
-        grid += np.bincount(index, weight, _CELLS**3)
-    return grid / len(points)
+    for y, z in np.ndindex(2, 2):
+        side = (low, high)[y][1] * (low, high)[z][2]
+        for x in (0, 1):
+            corner = (x * _CELLS + y) * _CELLS + z
+            grid += np.bincount(cells + corner, side * (low, high)[x][0], _CELLS**3)
+    grid /= count * _PARTS**3
+    return grid
 
 
 @lru_cache(maxsize=1)

@@ -270,6 +270,11 @@ class Rows:
         """Only the coordinates (n, 3)."""
         return _coordinates(self.header, self._points(start, stop))
 
+    def read_seen(self, start: int, stop: int) -> tuple[NDArray[np.float64], NDArray[np.uint16]]:
+        """Coordinates (n, 3) and intensities (n,)."""
+        points = self._points(start, stop)
+        return _coordinates(self.header, points), points.array["intensity"]
+
     def runs(self) -> Iterator[tuple[int, int]]:
         """All points in pieces of about CHUNK_POINTS; of layered LAZ whole chunks, each unpacked once."""
         ends = self._ends if self.header.chunks else np.array([self.header.num_points])
@@ -312,9 +317,9 @@ class Rows:
 
 
 def _coordinates(header: Header, points: Any) -> NDArray[np.float64]:
-    """(n, 3), each as laspy has it: a product, then a sum."""
+    """(n, 3), each axis in one piece and as laspy has it: a product, then a sum."""
     stored = points.array
-    out = np.empty((len(stored), 3))
+    out = np.empty((3, len(stored))).T
     for i, axis in enumerate("XYZ"):
         np.multiply(stored[axis], header.scale[i], out=out[:, i])
         out[:, i] += header.offset[i]
@@ -346,3 +351,13 @@ def read(data: bytes) -> dict[str, NDArray[Any]]:
                         out[name] = np.empty((n, *values.shape[1:]), values.dtype)
                     out[name][start:stop] = values
     return out
+
+
+def look(data: bytes) -> dict[str, NDArray[Any]]:
+    """`points` and `intensity` alone; everything is unpacked, and refused where `read` refuses it."""
+    with opened(Raw(name="x.laz", content=data)) as rows:
+        n = rows.header.num_points
+        check_size(n, _point_bytes(rows.header))
+        found = [rows.read_seen(start, stop) for start, stop in rows.runs()]
+    points, intensity = found[0] if len(found) == 1 else map(np.concatenate, zip(*found, strict=True))
+    return {"points": points, "intensity": intensity}
