@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "0",
 }
+STARTS = 2  # of a local Ray, on a machine that is too busy for the first
 
 
 @contextmanager
@@ -60,21 +61,32 @@ def cluster(workers: int | None = None) -> Iterator[None]:
 def _start(remote: str | None, workers: int | None, environment: dict[str, object] | None) -> None:
     import ray
 
-    try:
-        ray.init(
-            address=remote,
-            num_cpus=None if remote else workers,
-            include_dashboard=None if remote else False,
-            runtime_env=environment,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            configure_logging=True,
-        )
-    except (ConnectionError, RuntimeError, OSError) as e:
-        raise ClusterDown(f"no Ray at {remote or 'this machine'}: {e}") from e
-    except (SystemExit, KeyboardInterrupt) as e:  # the first is what Ray makes of SIGTERM while it starts
-        _stop_children()
-        raise KeyboardInterrupt from e
+    for attempt in range(STARTS):
+        try:
+            ray.init(
+                address=remote or "local",  # never a Ray that somebody else left here
+                num_cpus=None if remote else workers,
+                include_dashboard=None if remote else False,
+                runtime_env=environment,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                configure_logging=True,
+            )
+            break
+        except (ConnectionError, RuntimeError, OSError) as e:
+            raise ClusterDown(f"no Ray at {remote or 'this machine'}: {e}") from e
+        except (SystemExit, KeyboardInterrupt) as e:  # the first is what Ray makes of SIGTERM while it starts
+            _stop_children()
+            raise KeyboardInterrupt from e
+        except Exception as e:  # a bare one; Ray waits 30 s for a node that it has started, and no longer
+            if "timed out during startup" not in str(e):
+                raise
+            ray.shutdown()
+            _stop_children()
+            if attempt == STARTS - 1:
+                raise ClusterDown(
+                    f"Ray did not come up in {STARTS} times 30 s; what else keeps this machine busy?"
+                ) from e
     _quiet()
     _heed_sigterm()
 

@@ -68,3 +68,29 @@ def marked(name: str) -> list[list[str]]:
         except psutil.Error:  # it ended meanwhile, or is not ours
             continue
     return found
+
+
+FROZEN = """
+import threading, time
+import psutil
+from jobs.cluster import cluster
+def freeze():
+    while True:
+        for child in psutil.Process().children(recursive=True):
+            if "raylet" in " ".join(child.cmdline()[:1]):
+                return child.suspend()
+        time.sleep(0.005)
+threading.Thread(target=freeze, daemon=True).start()
+with cluster(workers=1):
+    import ray
+    print(int(ray.cluster_resources()["CPU"]))
+"""
+
+
+@pytest.mark.skipif("RAYLOOM_CHAOS" not in os.environ, reason="Ray waits 30 s for what does not come")
+def test_a_ray_that_does_not_come_up_is_started_again() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FROZEN],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=150, check=False,
+    )  # fmt: skip
+    assert done.stdout == "1\n", done.stderr
