@@ -12,6 +12,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from pipelines.seal import Corrupt
+from pipelines.sources.stores import local_path
 
 SCHEMES = ("file", "memory", "s3", "gs", "gcs", "az", "abfs", "abfss")
 STAGING = ".staging"  # of a local dataset: what is being written; no key is ever below it
@@ -90,7 +91,7 @@ def open_storage(url: str) -> Storage:
     if "::" in url or scheme not in SCHEMES:
         raise ValueError(f"cannot keep a dataset at {url!r}: want a folder or one of {', '.join(SCHEMES)}://")
     if scheme == "file":
-        return LocalStorage(Path(url.removeprefix("file://")))
+        return LocalStorage(local_path(url))
     from pipelines.shards.objects import ObjectStorage
     from pipelines.shards.retry import RetryingStorage
 

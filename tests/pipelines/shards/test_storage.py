@@ -80,6 +80,13 @@ def test_staging_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [p for p in (tmp_path / ".staging").iterdir()] == []
 
 
+def test_a_file_url_is_percent_decoded_and_a_path_is_not(tmp_path: Path) -> None:
+    open_storage(f"file://{tmp_path}/a%20b").put("key", b"1")
+    open_storage(f"{tmp_path}/a%20b").put("key", b"2")
+    assert (tmp_path / "a b" / "key").read_bytes() == b"1"
+    assert (tmp_path / "a%20b" / "key").read_bytes() == b"2"
+
+
 @pytest.mark.parametrize("url", ["pipe:cat", "ssh://host/x", "simplecache::s3://b/x", "http://host/x"])
 def test_places_that_cannot_hold_a_dataset_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match="cannot keep a dataset"):
