@@ -167,6 +167,7 @@ class Run:
     def _judge(self) -> bool:
         """Measure the held-out split when it is time to; whether this is the best there was."""
         from jobs.evaluation import better, measure
+        from jobs.parallel import let_go
 
         job, check = self.job, self.job.validation
         due = self.step == job.steps or (check.every is not None and self.step % check.every == 0)
@@ -177,6 +178,7 @@ class Run:
                 averaged.enter_context(self.average.inside(self.plain))
             spare = self.feed.spare if self.sharded else None
             metrics = measure(self.accelerator, self.plain, self.feed.held_out, spare=spare)
+            let_go(self.plain)
         self.summary["metrics"] = {f"{check.split}_{name}": value for name, value in metrics.items()}
         if self.accelerator.is_main_process:
             self.log.record({"step": self.step, **self.summary["metrics"]})

@@ -50,6 +50,15 @@ def shard(task: nn.Module) -> None:
     fully_shard(task, mesh=mesh)
 
 
+def let_go(task: nn.Module) -> None:
+    """Drop the weights that were gathered for a forward pass after which no backward pass came."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in task.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def own_part(tensor: Tensor) -> Tensor:
     """What this process has of a tensor: a part of a divided one, else all of it."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -41,9 +41,9 @@ class RunLog:
             self._accelerator.log(values, step=facts["step"])
 
     def close(self) -> None:
-        """Let the trackers finish."""
-        if self._accelerator.log_with:
-            self._accelerator.end_training()
+        """Let the trackers finish; accelerate's `end_training` would end the group of processes, too."""
+        for tracker in self._accelerator.trackers if self._accelerator.log_with else ():
+            tracker.finish()
 
     def _write(self, facts: Mapping[str, Any]) -> None:
         if self.path is not None:

@@ -9,23 +9,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
-import modalities
-from jobs import checkpoint, loop, train
-from jobs.config.schema import TrainJob
-from pipelines.shards.dataset import Dataset
-from pipelines.shards.manifest import Books, Manifest, commit
-from pipelines.shards.pack import pack_unit
-from pipelines.shards.plan import SURVEY, make_plan
-from pipelines.shards.planned import write_plan
-from pipelines.shards.storage import open_storage
-from pipelines.sources import list_source
-from pipelines.stages.survey import survey_entries
+from jobs import checkpoint, loop
 
 Make = Callable[..., loop.Run]
 ROOT = Path(__file__).parents[2]
@@ -35,45 +23,9 @@ EVERYTHING: dict[str, Any] = {
 }  # fmt: skip
 
 
-def images(folder: Path, count: int) -> str:
-    """A dataset of pictures, packed in this process."""
-    kind = modalities.get("image")
-    source = SimpleNamespace(
-        uri=None, synth=count, seed=0, labels="auto", glob=None, uri_column="uri", label_column="label",
-        caption_column="caption",
-    )  # fmt: skip
-    settings = {
-        "seed": 0, "dedup": "none", "split": {"val": 0.25, "test": 0.0, "by": "scene"}, "stages": [],
-        "shards": {"max_bytes": 2**28, "max_samples": 7, "shuffle": True}, "decode": True,
-    }  # fmt: skip
-    rows = survey_entries(list(list_source(source, kind)), kind, [])
-    plan = make_plan(pa.Table.from_pylist(rows, schema=SURVEY), settings=settings, patterns=kind.patterns)
-    storage = open_storage(str(folder))
-    name = write_plan(storage, plan, "image")
-    done = [pack_unit(storage, name, unit) for unit in range(plan.units)]
-    manifest = Manifest(
-        number=0, parent=None, modality="image", settings="", plans=[f"x/{name}"], classes=plan.classes,
-        books=Books(inputs=count, written=count), shards=[d.shard for d in done if d.shard],
-    )  # fmt: skip
-    commit(storage, manifest)
-    return storage.url
-
-
 @pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    data = images(tmp_path_factory.mktemp("loop") / "data", 24)
-
-    def run(output: Path, **changes: Any) -> loop.Run:
-        values = {
-            "kind": "train", "dataset": data, "task": "classification", "model": {"name": "window_nano"},
-            "steps": 6, "batch_size": 4, "output": str(output), "data": {"size": 24}, "checkpoint_every": 3,
-            "loader_workers": 0,
-        }  # fmt: skip
-        job = TrainJob.model_validate(values | changes)
-        datasets = [Dataset.open(data)] * (1 + len(job.more))
-        return loop.Run(train.run_config(job, *datasets))
-
-    return run
+def make(config_of: Callable[..., dict[str, Any]]) -> Make:
+    return lambda output, **changes: loop.Run(config_of(output, **changes))
 
 
 @pytest.fixture(scope="module")
