@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -63,15 +64,16 @@ def _start(remote: str | None, workers: int | None, environment: dict[str, objec
 
     for attempt in range(STARTS):
         try:
-            ray.init(
-                address=remote or "local",  # never a Ray that somebody else left here
-                num_cpus=None if remote else workers,
-                include_dashboard=None if remote else False,
-                runtime_env=environment,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                configure_logging=True,
-            )
+            with _hushed():
+                ray.init(
+                    address=remote or "local",  # never a Ray that somebody else left here
+                    num_cpus=None if remote else workers,
+                    include_dashboard=None if remote else False,
+                    runtime_env=environment,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    configure_logging=True,
+                )
             break
         except (ConnectionError, RuntimeError, OSError) as e:
             raise ClusterDown(f"no Ray at {remote or 'this machine'}: {e}") from e
@@ -93,6 +95,25 @@ def _start(remote: str | None, workers: int | None, environment: dict[str, objec
 
 class ClusterDown(RuntimeError):
     """The cluster cannot be reached, or it went away."""
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep what C++ writes to the standard error from the user, unless it ends in an error."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(kept, 2)
+            said.seek(0)
+            sys.stderr.write(said.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _heed_sigterm() -> None:
