@@ -68,20 +68,19 @@ def examples(modality: str, task: str, batch: dict[str, Any]) -> tuple[Tensor, T
 
 
 def logistic(x: Tensor, y: Tensor, penalties: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
-    """Weights (f, k) and biases (k,) for each penalty, from the strongest on: each starts where the last ended."""
+    """Weights (f, k) and biases (k,) for each penalty, strongest first: each starts where the last ended."""
     k = int(y.max()) + 1
     w, b = torch.zeros(x.shape[1], k, requires_grad=True), torch.zeros(k, requires_grad=True)
     found = []
     for penalty in sorted(penalties, reverse=True):
-        solver = torch.optim.LBFGS([w, b], max_iter=200, history_size=20, line_search_fn="strong_wolfe")
+        solver: Any = torch.optim.LBFGS([w, b], max_iter=200, history_size=20, line_search_fn="strong_wolfe")
 
-        def loss(solver: torch.optim.LBFGS = solver, penalty: float = penalty) -> Tensor:
-            solver.zero_grad()
+        def loss(penalty: float = penalty) -> Tensor:
             value = F.cross_entropy(x @ w + b, y) + penalty / 2 * w.square().sum()
-            value.backward()
-            return value
+            w.grad, b.grad = torch.autograd.grad(value, (w, b))
+            return value.detach()
 
-        solver.step(loss)  # type: ignore[arg-type]  # typed for closures that return a float
+        solver.step(loss)
         found.append((w.detach().clone(), b.detach().clone()))
     return found
 

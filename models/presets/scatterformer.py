@@ -32,9 +32,12 @@ PRESETS = {
     },
     "scatterformer_nano": {
         "base": "scatterformer",
-        "doc": "Ours, for clouds of about 512 points: three layers, windows of 6 of 24 cells.",
+        "doc": "Ours, for clouds of about 512 points: three layers, windows of 6 of 24 cells; norms for runs "
+        "of hundreds of steps.",
         "backbone.dim": 64,
         "backbone.depth": 3,
+        "backbone.norm": "batch",
+        "block.norm": "batch",
         "block.channel_position": {"name": "cross_window", "reach": 7, "cells": 24, "height": 24},
         "mixers": ({"name": "scattered_linear", "window": 6, "cells": 24, "head_dim": 16},),
         "in_chans": 3,
