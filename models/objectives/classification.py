@@ -13,7 +13,11 @@ from models.objectives.base import OBJECTIVES, Batch, Objective
 
 @OBJECTIVES.register
 class Classification(Objective):
-    """Cross-entropy of logits (b, k) against batch[target] (b,), int64."""
+    """Cross-entropy of logits (b, k) against batch[target] (b,), int64.
+
+    Of blended samples it is against the shares of the classes, batch["soft_label"] (b, k). Zhang et al.,
+    2017, arXiv:1710.09412, eq. 1.
+    """
 
     head = "classification"
 
@@ -32,7 +36,8 @@ class Classification(Objective):
         logits = self.answer(batch).float()
         if self.target not in batch:
             return {"prediction": logits}
-        loss = F.cross_entropy(logits, batch[self.target], label_smoothing=self.label_smoothing)
+        truth = batch.get("soft_label", batch[self.target])
+        loss = F.cross_entropy(logits, truth, label_smoothing=self.label_smoothing)
         return {"prediction": logits, "loss": loss}
 
     @torch.no_grad()
