@@ -39,8 +39,7 @@ class Feed:
             parts = [Part(dataset=d, weight=w, **learn) for d, w in zip(opened, weights, strict=True)]
             self.loader = Loader(parts, mix="samples", **mine)
         else:
-            tail = f"{job.output}/epochs" if job.tail else None
-            self.loader = Loader(opened[0], tail=tail, **learn, **mine)
+            self.loader = Loader(opened[0], tail=job.output if job.tail else None, **learn, **mine)
         split = job.validation.split
         there = any(shard.split == split for shard in opened[0].manifest.shards)
         self.held_out = Loader(opened[0], split=split, shuffle=False, **common, **every) if there else None

@@ -36,8 +36,10 @@ def task_spec(job: TrainJob, dataset: Dataset) -> dict[str, Any]:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {sorted({*known} - {'arrays', 'rng'})}"
         raise LookupError(f"data: {modality} has no option {unknown[0]!r}; {hint}")
     targets = [job.target] if job.target and job.target.startswith(("meta.", "quality.")) else []
-    probe = Loader(dataset, batch_size=1, options=data, targets=targets, shuffle=False)
-    first = next(iter(probe))
+    probe = Loader(
+        dataset, batch_size=1, options=data, targets=targets, shuffle=False, skip_bad=job.skip_bad
+    )
+    first = next(batch for batch in probe if batch["key"])
     x = first[INPUTS[modality]["x"]]
     # A cloud has its features last; a cube's bands are tokens, each of one channel.
     channels = {"pointcloud": x.shape[-1], "hyperspectral": 1}.get(modality, x.shape[1])
@@ -104,7 +106,7 @@ def _check_model(name: str, modality: str, dataset: str) -> None:
 
 def _segment_classes(probe: Loader, job: TrainJob) -> int:
     highest = -1
-    for i, batch in enumerate(probe):
+    for i, batch in enumerate(batch for batch in probe if batch["key"]):
         if "segmentation" not in batch:
             raise ValueError(
                 f"task segmentation needs labels, and {job.dataset} has samples without: {batch['key'][0]}. "
