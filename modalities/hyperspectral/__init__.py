@@ -1,7 +1,7 @@
 """Hyperspectral rasters: many narrow bands per pixel."""
 
 from modalities.base import Modality
-from modalities.hyperspectral.codec import decode, encode, pack, probe
+from modalities.hyperspectral.codec import decode, encode, measure, pack, probe
 from modalities.hyperspectral.prepare import prepare
 from modalities.hyperspectral.preview import preview
 from modalities.hyperspectral.quality import fingerprint, quality
@@ -36,6 +36,7 @@ MODALITY = Modality(
     encode=encode,
     quality=quality,
     fingerprint=fingerprint,
+    measure=measure,
     preview=preview,
     synth=synth,
     prepare=prepare,

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modalities.base import MAX_DECODED_BYTES, Arrays, BadSample, Files, Meta, Raw
+from modalities.base import MAX_DECODED_BYTES, Arrays, BadSample, Files, Measured, Meta, Raw
+from modalities.hyperspectral.quality import fingerprint, quality
 from modalities.hyperspectral.readers import npz, reader_of
 from modalities.hyperspectral.schema import Scene
 
@@ -134,9 +135,19 @@ def decode(files: Files) -> Arrays:
 
     Refuses more than MAX_DECODED_BYTES, and everything that is not what its header says: BadSample.
     """
+    return _decoded(files, owned=True)
+
+
+def measure(files: Files, meta: Meta) -> Measured:
+    """What `quality` and `fingerprint` say of the decoded cube, which is not brought into order first."""
+    arrays = _decoded(files, owned=False)
+    return quality(arrays), fingerprint(arrays)
+
+
+def _decoded(files: Files, *, owned: bool) -> Arrays:
     raw = raw_of(files)
     with opened(raw) as scene:
-        arrays = scene.arrays()
+        arrays = scene.arrays(owned=owned)
     if sum(array.nbytes for array in arrays.values()) > 2 * MAX_DECODED_BYTES:
         raise BadSample("too-large", f"the fields of {raw.name} are more than twice the cube allowed")
     return {name: as_labels(value) if name == "segmentation" else value for name, value in arrays.items()}

@@ -1,6 +1,8 @@
 """Numbers that tell a good cube from a bad one, and a fingerprint that finds it again."""
 
+import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,9 @@ from numpy.typing import NDArray
 from modalities.base import Arrays
 
 _MAX_PIXELS = 65536  # looked at; a regular grid of them, so the same every time
+_MAX_VALUES, _MIN_PIXELS = 2**15, 1024  # that quality is taken from; pixels whatever the number of bands
+_SIDE = 8  # of its windows
+_ORDERED = 8192  # values that percentiles are taken from
 
 
 def valid_values(arrays: Arrays) -> NDArray[np.bool_]:
@@ -51,53 +56,90 @@ def quality(arrays: Arrays) -> Mapping[str, float]:
     nan_share, nodata_share, saturation (values at their type's or the cube's maximum), mean, std, p2 and p98
     of valid values as stored, snr (median over bands of mean / noise, the noise from differences of
     neighbours, after Immerkaer 1996), band_correlation (median of neighbouring bands),
-    wavelength_min_nm, wavelength_max_nm, bad_band_share.
+    wavelength_min_nm, wavelength_max_nm, bad_band_share. Of a cube of more than _MAX_VALUES values they are
+    those of windows of 8 x 8 pixels spread evenly over it.
     """
-    small = sampled(arrays)
-    cube, valid = small["cube"], valid_values(small)
+    seen = _windows(arrays["cube"])
+    known, valid = _known(seen, arrays)
     numbers = {
-        "bands": float(cube.shape[2]),
-        "nan_share": float(1 - np.isfinite(cube).mean()),
-        "nodata_share": float((np.isfinite(cube) & ~valid).mean()),
+        "bands": float(len(seen)),
+        "nan_share": 0.0 if known is None else float(1 - known.mean()),
+        "nodata_share": 0.0 if known is None or valid is None else float((known & ~valid).mean()),
         "bad_band_share": float(1 - good_bands(arrays).mean()) if "bad_bands" in arrays else 0.0,
     }
     if "wavelengths" in arrays:
         nm = arrays["wavelengths"]
         numbers |= {"wavelength_min_nm": float(nm.min()), "wavelength_max_nm": float(nm.max())}
-    if not valid.any():
+    values = real(seen)
+    held = (values.reshape(-1) if valid is None else values[valid]).astype(np.float64)
+    if not held.size:
         return numbers
-    values = real(cube)
-    held = values[valid].astype(np.float64)
-    top = float(np.iinfo(cube.dtype).max) if cube.dtype.kind in "iu" else float(held.max())
-    low, high = np.percentile(held, (2, 98))
-    numbers |= {"mean": float(held.mean()), "std": float(held.std()), "p2": float(low), "p98": float(high)}
-    numbers["saturation"] = float((held >= top).mean()) if held.max() > held.min() else 0.0
+    least, most = float(held.min()), float(held.max())
+    top = float(np.iinfo(seen.dtype).max) if seen.dtype.kind in "iu" else most
+    numbers["saturation"] = float((held >= top).mean()) if most > least else 0.0
+    ordered = np.sort(held[:: -(-held.size // _ORDERED)])
+    mean = float(held.mean())
+    held -= mean
+    numbers |= {"mean": mean, "std": float(np.sqrt(held @ held / held.size))}
+    numbers |= {f"p{part}": float(ordered[round(part / 100 * (len(ordered) - 1))]) for part in (2, 98)}
+    if valid is not None:
+        values[~valid] = np.nan
     keep = good_bands(arrays)
-    return numbers | _signal(np.where(valid, values, np.nan)[:, :, keep])
+    return numbers | _signal(values if keep.all() else values[keep], whole=valid is None)
 
 
-def _signal(values: NDArray[np.float32]) -> dict[str, float]:
-    """Snr and band_correlation of (h, w, c) with NaN where nothing is known."""
+def _windows(cube: NDArray[Any]) -> NDArray[Any]:
+    """(c, windows, y, x): neighbours stay neighbours; all pixels in one window where they are few."""
+    height, width, bands = cube.shape
+    if cube.size <= _MAX_VALUES or height * width <= _MIN_PIXELS:
+        return np.ascontiguousarray(cube.transpose(2, 0, 1))[:, None]
+    sides = min(_SIDE, height), min(_SIDE, width)
+    down, across = height // sides[0], width // sides[1]
+    most = max(_MIN_PIXELS, _MAX_VALUES // bands) // (sides[0] * sides[1])
+    step_down = min(down, math.ceil(math.sqrt(down * across / most)))
+    step_across = math.ceil(down * across / most / step_down)
+    every = np.lib.stride_tricks.sliding_window_view(cube, sides, axis=(0, 1))
+    some = every[:: sides[0] * step_down, :: sides[1] * step_across]
+    return np.ascontiguousarray(some.transpose(2, 0, 1, 3, 4)).reshape(bands, -1, *sides)
+
+
+def _known(values: NDArray[Any], arrays: Arrays) -> tuple[NDArray[np.bool_] | None, NDArray[np.bool_] | None]:
+    """Which values are finite, and which of them are not the nodata value; valid is None where all are."""
+    nodata = float(arrays["nodata"]) if "nodata" in arrays else np.nan
+    if values.dtype.kind not in "fc" and not np.isfinite(nodata):
+        return None, None
+    finite = np.asarray(np.isfinite(values))
+    valid = finite & (values != nodata) if np.isfinite(nodata) else finite
+    return finite, None if valid.all() else valid
+
+
+def _signal(values: NDArray[np.float32], *, whole: bool) -> dict[str, float]:
+    """Snr and band_correlation of (c, windows, y, x) with NaN where nothing is known; `whole`: no NaN."""
     found = {}
-    height, width, bands = values.shape
+    bands, _, height, width = values.shape
+    average = np.mean if whole else np.nanmean
     if height >= 3 and width >= 3:
-        v = values
-        cross = v[:-2, 1:-1] + v[2:, 1:-1] + v[1:-1, :-2] + v[1:-1, 2:]
-        corners = v[:-2, :-2] + v[:-2, 2:] + v[2:, :-2] + v[2:, 2:]
-        residual = np.abs(corners - 2 * cross + 4 * v[1:-1, 1:-1]).reshape(-1, bands)
-        full = np.isfinite(residual).any(axis=0)
-        noise = np.nanmean(residual[:, full], axis=0) * np.sqrt(np.pi / 2) / 6
-        mean = np.nanmean(np.abs(v[1:-1, 1:-1][:, :, full]), axis=(0, 1))
+        inner = values[..., 1:-1]
+        across = values[..., :-2] + values[..., 2:] - (inner + inner)
+        inner = across[..., 1:-1, :]
+        residual = np.abs(across[..., :-2, :] + across[..., 2:, :] - (inner + inner)).reshape(bands, -1)
+        level = np.abs(values[..., 1:-1, 1:-1]).reshape(bands, -1)
+        if not whole:
+            full = np.isfinite(residual).any(axis=1)
+            residual, level = residual[full], level[full]
+        noise = np.asarray(average(residual, axis=1, dtype=np.float64)) * np.sqrt(np.pi / 2) / 6
+        mean = np.asarray(average(level, axis=1, dtype=np.float64))
         if (some := noise > 0).any():
             found["snr"] = float(np.median(mean[some] / noise[some]))
-    flat = values.reshape(-1, bands)
-    flat = flat[np.isfinite(flat).all(axis=1)].astype(np.float64)
-    if bands > 1 and len(flat) > 2:
-        centred = flat - flat.mean(axis=0)
-        power = (centred**2).mean(axis=0)
+    flat = values.reshape(bands, -1).astype(np.float64)
+    if not whole:
+        flat = flat[:, np.isfinite(flat).all(axis=0)]
+    if bands > 1 and flat.shape[1] > 2:
+        flat -= flat.mean(axis=1, keepdims=True)
+        power = np.einsum("cp,cp->c", flat, flat)
         both = power[:-1] * power[1:]
         if (some := both > 0).any():
-            covariance = (centred[:, :-1] * centred[:, 1:]).mean(axis=0)
+            covariance = np.einsum("cp,cp->c", flat[:-1], flat[1:])
             found["band_correlation"] = float(np.median(covariance[some] / np.sqrt(both[some])))
     return found
 
@@ -108,27 +150,48 @@ def fingerprint(arrays: Arrays) -> int:
     48 of the mean image: is each of 6 x 8 cells darker than its right neighbour; 16 of the mean spectrum:
     does it rise.
     """
-    small = sampled(arrays)
-    valid = valid_values(small)
-    keep = good_bands(arrays)
-    values = np.where(valid, real(small["cube"]), 0)[:, :, keep].astype(np.float64)
-    count = valid[:, :, keep]
-    image = values.sum(axis=2) / np.maximum(count.sum(axis=2), 1)
-    spectrum = values.sum(axis=(0, 1)) / np.maximum(count.sum(axis=(0, 1)), 1)
-    cells = _pool(_pool(image, 6, 0), 9, 1)
-    shape = _pool(spectrum, 17, 0)
-    bits = np.concatenate([(np.diff(cells, axis=1) > 0).ravel(), np.diff(shape) > 0])
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    small = sampled(arrays)["cube"]
+    height, width, _ = small.shape
+    image, spectrum = _means(small, arrays, good_bands(arrays))
+    cells = _spans(6, height) @ image @ _spans(9, width).T
+    shape = _spans(17, len(spectrum)) @ spectrum
+    rises = np.concatenate([_rises(cells).ravel(), _rises(shape)])
+    return int.from_bytes(np.packbits(rises).tobytes(), "big")
 
 
-def _pool(values: NDArray[np.float64], count: int, axis: int) -> NDArray[np.float64]:
-    """Means over `count` equal spans of an axis, by linear interpolation of its running sum."""
-    length = values.shape[axis]
-    total = np.concatenate([np.zeros_like(values.take([0], axis)), values.cumsum(axis)], axis)
-    at = np.linspace(0, length, count + 1)
-    low = np.minimum(at.astype(int), length - 1)
-    shape = [-1 if i == axis else 1 for i in range(values.ndim)]
-    part = (at - low).reshape(shape)
-    sums = total.take(low, axis) * (1 - part) + total.take(low + 1, axis) * part
-    means: NDArray[np.float64] = np.diff(sums, axis=axis) * (count / length)
-    return means
+def _means(
+    cube: NDArray[Any], arrays: Arrays, keep: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean image (h, w) and mean spectrum (c,) of what is valid in the bands to keep, 0 where nothing is."""
+    height, width, _ = cube.shape
+    planes = cube.transpose(2, 0, 1) if keep.all() else cube.transpose(2, 0, 1)[keep]
+    _, valid = _known(planes, arrays)
+    # Of up to 256 bands of 16-bit integers even float32 sums exactly.
+    exact = planes.dtype.kind in "iu" and planes.dtype.itemsize <= 2 and len(planes) <= 256
+    values = np.abs(planes) if planes.dtype.kind == "c" else planes
+    values = np.ascontiguousarray(values, np.float32 if exact else np.float64).reshape(len(planes), -1)
+    ones = np.ones(len(planes), values.dtype)
+    if valid is None:
+        image, spectrum = ones @ values / len(planes), values.mean(axis=1, dtype=np.float64)
+    else:
+        there = np.ascontiguousarray(valid).reshape(values.shape)
+        values = np.where(there, values, 0)
+        image = ones @ values / np.maximum(there.sum(axis=0), 1)
+        spectrum = values.sum(axis=1, dtype=np.float64) / np.maximum(there.sum(axis=1), 1)
+    return image.reshape(height, width).astype(np.float64), spectrum
+
+
+def _rises(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether each is above the one before, by more than sums are off by."""
+    rises: NDArray[np.bool_] = np.diff(values, axis=-1) > 1e-9 * np.abs(values).max(initial=0.0)
+    return rises
+
+
+@lru_cache(maxsize=256)
+def _spans(count: int, length: int) -> NDArray[np.float64]:
+    """(count, length): means over equal spans of an axis, a value that lies in two being shared out."""
+    edges = np.linspace(0, length, count + 1)
+    at = np.arange(length)
+    inside = np.minimum(edges[1:, None], at + 1) - np.maximum(edges[:-1, None], at)
+    weights: NDArray[np.float64] = np.maximum(inside, 0) * (count / length)
+    return weights

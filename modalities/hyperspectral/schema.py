@@ -122,8 +122,11 @@ class Scene:
     planes: Mapping[str, Callable[[Window], NDArray[Any]]] = field(default_factory=dict)
     extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
-    def arrays(self, window: Window | None = None) -> dict[str, NDArray[Any]]:
-        """All fields of a window, or of the whole scene, in native byte order; refuses too large a one."""
+    def arrays(self, window: Window | None = None, *, owned: bool = True) -> dict[str, NDArray[Any]]:
+        """All fields of a window, or of the whole scene, in native byte order; refuses too large a one.
+
+        `owned` False: the cube as its decoder laid it out, with whatever strides and byte order.
+        """
         height, width, bands = self.facts.shape
         window = window or Window(0, 0, height, width)
         if (
@@ -134,7 +137,7 @@ class Scene:
         ):
             raise ValueError(f"want a window inside {height} x {width}, got {window}")
         check_decoded("cube", (window.height, window.width, bands), self.facts.dtype.itemsize)
-        cube = native(self.read(window))
+        cube = native(self.read(window)) if owned else self.read(window)
         if cube.shape != (window.height, window.width, bands):
             raise BadSample("corrupt", f"want {(window.height, window.width, bands)}, read {cube.shape}")
         planes = {name: native(read(window)) for name, read in self.planes.items()}

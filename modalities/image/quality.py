@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from modalities.base import Arrays
+from modalities.grey import histogram, laplacian_variance
 from modalities.image.colour import check, luminance
 
 SHORTEST = (
@@ -56,11 +57,11 @@ def _reduced(image: NDArray[np.uint8 | np.uint16]) -> NDArray[np.uint8]:
 def numbers(grey: NDArray[np.uint8], aspect: float) -> dict[str, float]:
     """`quality` of a luminance (h, w) already reduced, either way up; `aspect` is the picture's."""
     grey = np.ascontiguousarray(grey)
-    counts = np.array(Image.fromarray(grey).histogram())  # half the time of bincount
+    counts = histogram(grey)
     mean = float(counts @ _LEVELS) / grey.size
     share = counts[counts > 0] / grey.size
     return {
-        "blur": _laplacian_variance(grey),
+        "blur": laplacian_variance(grey),
         "exposure": mean / 255,
         "contrast": max(0.0, float(counts @ _SQUARES) / grey.size - mean * mean) ** 0.5 / 255,
         "entropy": abs(float(share @ np.log2(share))),
@@ -71,22 +72,6 @@ def numbers(grey: NDArray[np.uint8], aspect: float) -> dict[str, float]:
 
 _LEVELS = np.arange(256)
 _SQUARES = _LEVELS**2
-
-
-def _laplacian_variance(grey: NDArray[np.uint8]) -> float:
-    """Without the outermost pixels. Rows are laid end to end: what wraps around falls on the border."""
-    height, width = grey.shape
-    if min(height, width) < 3:
-        return 0.0
-    flat = grey.reshape(-1).astype(np.int16)
-    sums = flat[: -2 * width] + flat[2 * width :]
-    sums[1:] += flat[width : -width - 1]
-    sums[:-1] += flat[width + 1 : -width]
-    sums -= flat[width:-width] << 2
-    # Whole numbers: every sum below 2**53 is exact in any order.
-    inner = sums.reshape(height - 2, width)[:, 1:-1].astype(np.float64).reshape(-1)
-    total, squares = int(inner.sum()), int(inner @ inner)
-    return (squares * inner.size - total * total) / inner.size**2
 
 
 _ORDER = sorted(((u, v) for u in range(16) for v in range(16)), key=lambda k: (k[0] + k[1], k))[1 : _BITS + 1]

@@ -4,6 +4,7 @@ from modalities.base import Modality
 from modalities.video.codec import decode, encode, sample
 from modalities.video.cuts import CLIPS, SCENES
 from modalities.video.fingerprint import fingerprint
+from modalities.video.measure import measure
 from modalities.video.prepare import prepare
 from modalities.video.preview import preview
 from modalities.video.probe import pack, probe
@@ -22,6 +23,7 @@ MODALITY = Modality(
     encode=encode,
     quality=quality,
     fingerprint=fingerprint,
+    measure=measure,
     preview=preview,
     synth=synth,
     prepare=prepare,

@@ -1,6 +1,6 @@
 """Frames of a probed video one after another, and when each is shown. Nothing here holds the whole video."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -94,26 +94,31 @@ def read_timeline(raw: Raw, meta: Meta) -> Timeline:
     A video whose packets lack times, or share them, is timed by its average frame rate; one that begins
     before 0 is moved to begin there.
     """
+    with opened(raw, meta) as (container, stream):
+        return timeline_of(container.demux(stream), stream, raw, meta)
+
+
+def timeline_of(
+    packets: "Iterable[av.Packet[VideoStream]]", stream: "VideoStream", raw: Raw, meta: Meta
+) -> Timeline:
+    """The same from packets that have been read."""
     ticks: list[int] = []
     keys: list[bool] = []
     dated, avi = True, meta["container"] == "avi"
-    with opened(raw, meta) as (container, stream):
-        tick = stream.time_base or Fraction(1, TICKS)
-        for packet in container.demux(stream):
-            if not packet.size or packet.is_discard:
-                continue
-            at = packet.dts if avi else packet.pts  # AVI numbers its chunks and knows no other time
-            dated &= at is not None
-            ticks.append(at if at is not None else len(ticks))
-            keys.append(packet.is_keyframe)
-            if len(ticks) > MAX_FRAMES:
-                raise BadSample(
-                    TOO_LARGE, f"{raw.name} has more than {MAX_FRAMES:,} frames; cut it into files"
-                )
-        if not ticks:
-            raise BadSample(NO_VIDEO, f"{raw.name} has a video track without frames")
-        context = stream.codec_context
-        height, width, rate = context.height, context.width, float(stream.average_rate or 25)
+    tick = stream.time_base or Fraction(1, TICKS)
+    for packet in packets:
+        if not packet.size or packet.is_discard:
+            continue
+        at = packet.dts if avi else packet.pts  # AVI numbers its chunks and knows no other time
+        dated &= at is not None
+        ticks.append(at if at is not None else len(ticks))
+        keys.append(packet.is_keyframe)
+        if len(ticks) > MAX_FRAMES:
+            raise BadSample(TOO_LARGE, f"{raw.name} has more than {MAX_FRAMES:,} frames; cut it into files")
+    if not ticks:
+        raise BadSample(NO_VIDEO, f"{raw.name} has a video track without frames")
+    context = stream.codec_context
+    height, width, rate = context.height, context.width, float(stream.average_rate or 25)
     order = np.argsort(ticks, kind="stable")
     times = np.array([to_seconds(ticks[i], tick) for i in order])
     distinct = bool((np.diff(times) > 0).all())

@@ -7,14 +7,19 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from modalities.base import Arrays
-from modalities.video.transforms import resized, scaled
+from modalities.grey import histogram, laplacian_variance
+from modalities.video.transforms import scaled
 
 MAX_PAIRS = 16
 SIDE = 256  # frames are looked at with a longer side of at most this, so that numbers compare across sizes
 STILL = 1.0  # mean change of luminance, of 255, below which two frames count as the same
 DARK = 16.0  # luminance of black in video levels, of 255
+
+Grey = NDArray[np.uint8]  # (h, w), the luminance of a frame
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def quality(arrays: Arrays) -> Mapping[str, float]:
@@ -28,22 +33,50 @@ def quality(arrays: Arrays) -> Mapping[str, float]:
     fps, duration_s: of the frames here, first to last.
     """
     frames, times = arrays["frames"], arrays["times"]
-    num = max(min(MAX_PAIRS, len(frames) - 1), 1)
-    first = (2 * np.arange(num) + 1) * (len(frames) - 1) // (2 * num)
-    second = np.minimum(first + 1, len(frames) - 1)
-    h, w = frames.shape[1:3]
-    sides = scaled(h, w, min(1.0, SIDE / max(h, w)))
-    grey = luminance(resized(frames[np.concatenate([first, second])], *sides))
-    area, levels = sides[0] * sides[1], np.arange(256)
-    counts = np.stack([np.bincount(frame.ravel(), minlength=256) for frame in grey])
+    both = pairs(len(frames))
+    sides = seen(*frames.shape[1:3])
+    return numbers({i: resized(luminance(frames[i]), sides) for i in np.unique(both).tolist()}, both, times)
+
+
+def pairs(num_frames: int) -> Pairs:
+    """First and second frame of each pair: (p,) and (p,)."""
+    num = max(min(MAX_PAIRS, num_frames - 1), 1)
+    first = (2 * np.arange(num) + 1) * (num_frames - 1) // (2 * num)
+    return first, np.minimum(first + 1, num_frames - 1)
+
+
+def seen(height: int, width: int) -> tuple[int, int]:
+    """The (h, w) that frames of this size are looked at in."""
+    return scaled(height, width, min(1.0, SIDE / max(height, width)))
+
+
+def luminance(frame: NDArray[np.uint8]) -> Grey:
+    """(h, w, 3) -> (h, w), 0..255, weights of BT.601."""
+    return np.asarray(Image.fromarray(np.ascontiguousarray(frame)).convert("L"))
+
+
+def resized(grey: Grey, sides: tuple[int, int]) -> Grey:
+    """(h, w) -> sides, bilinear, averaging when it shrinks."""
+    if grey.shape == sides:
+        return grey
+    image = Image.fromarray(grey)
+    return np.asarray(image.resize(sides[::-1], Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
+def numbers(greys: Mapping[int, Grey], both: Pairs, times: NDArray[np.float64]) -> Mapping[str, float]:
+    """`quality` of the frames named by the pairs, already small; `times` are those of all frames."""
+    area, levels = next(iter(greys.values())).size, np.arange(256)
+    first, second = (side.tolist() for side in both)
+    each = {i: histogram(greys[i]) for i in {*first, *second}}
+    counts = np.stack([each[i] for i in (*first, *second)])
     means = counts @ levels / area
     spread = counts @ levels**2 / area - means**2
-    share = counts.sum(axis=0) / grey.size
+    share = counts.sum(axis=0) / counts.sum()
     shown = share[share > 0]
-    changes = np.abs(grey[num:] - grey[:num]).sum(axis=(1, 2), dtype=np.int64) / area
+    changes = np.array([_change(greys[a], greys[b]) for a, b in zip(first, second, strict=True)]) / area
     span = float(times[-1] - times[0])
     return {
-        "blur": float(np.mean([_laplacian_variance(frame) for frame in grey[:num]])),
+        "blur": float(np.mean([laplacian_variance(greys[i]) for i in first])),
         "exposure": float(means.mean()) / 255,
         "contrast": float(np.sqrt(np.maximum(spread, 0)).mean()) / 255,
         "entropy": abs(float(-(shown * np.log2(shown)).sum())),
@@ -56,15 +89,6 @@ def quality(arrays: Arrays) -> Mapping[str, float]:
     }
 
 
-def luminance(frames: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """(t, h, w, 3) -> (t, h, w), 0..255, weights of BT.601 in thousandths."""
-    wide = frames.astype(np.int32)
-    return np.asarray((299 * wide[..., 0] + 587 * wide[..., 1] + 114 * wide[..., 2] + 500) // 1000, np.int32)
-
-
-def _laplacian_variance(grey: NDArray[np.int32]) -> float:
-    if min(grey.shape) < 3:
-        return 0.0
-    inner = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * grey[1:-1, 1:-1]
-    total, squares = int(inner.sum(dtype=np.int64)), int(np.square(inner, dtype=np.int64).sum())
-    return (squares * inner.size - total * total) / inner.size**2
+def _change(one: Grey, other: Grey) -> int:
+    """Sum of absolute differences."""
+    return int((np.maximum(one, other) - np.minimum(one, other)).sum(dtype=np.int64))

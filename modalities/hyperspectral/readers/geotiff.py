@@ -211,7 +211,23 @@ def _nodata(tiff: Tiff, tags: Mapping[int, Tag]) -> float | None:
         return None
 
 
+_KEPT_BYTES = 2**24
+_last: tuple[bytes, Facts] | None = None
+
+
 def _facts(raw: Raw) -> Facts:
+    """What the directories say. Kept for the bytes last seen: a file is probed, then opened."""
+    global _last
+    last = _last
+    if last is not None and last[0] is raw.content:
+        return last[1]
+    facts = _read_facts(raw)
+    if isinstance(raw.content, bytes) and len(raw.content) <= _KEPT_BYTES:
+        _last = raw.content, facts
+    return facts
+
+
+def _read_facts(raw: Raw) -> Facts:
     with raw.open() as file:
         tiff = opened(file, raw.size)
         directories = iter(tiff.directories())
