@@ -5,13 +5,15 @@ from typing import Any
 
 import blake3
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 def dumps(value: Any) -> str:
     """Sorted keys, no spaces, UTF-8. NaN and infinity are written as null: JSON has no word for them."""
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return _CANONICAL.encode(value)
     except ValueError:
-        return json.dumps(_finite(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return _CANONICAL.encode(_finite(value))
 
 
 def loads(text: str | bytes) -> Any:

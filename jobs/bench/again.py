@@ -36,7 +36,7 @@ def write_pictures(folder: Path, count: int) -> None:
         path.write_bytes(head + b"\xff\xfe\x00\x0a" + comment + tail)
 
 
-def _in_this_process(task: Any, units: int, phase: str, report: Any) -> Any:
+def _in_this_process(task: Any, units: int, phase: str, report: Any, together: int = 1) -> Any:
     for i in range(units):
         yield task({"id": i})
 

@@ -22,15 +22,18 @@ from pipelines.shards.manifest import Books, Conflict, Manifest
 from pipelines.shards.marks import SURVEY, marked
 from pipelines.shards.pack import pack_unit
 from pipelines.shards.plan import Survey, compared, make_plan
-from pipelines.shards.planned import is_whole, read_plan, write_plan
+from pipelines.shards.planned import is_whole, read_plan, units_key, write_plan
 from pipelines.shards.replay import REPLAY, known_to, only, readmitted
 from pipelines.shards.storage import Storage, open_storage, read_verified
 from pipelines.shards.turns import building
 from pipelines.sources import Entry, list_source
-from pipelines.stages.process import check_stages
+from pipelines.stages.process import check_stages, decodes
 from pipelines.stages.survey import survey_entries
 
 CPUS = 1.0  # of one task
+TASKS_A_CPU = 4  # or more: Ray Data takes about 20 ms of the driver for each
+QUICK_CHUNKS = 16  # of a task that decodes nothing
+PACKED_BYTES = 256 * 2**20  # of a task: smaller units are packed several together
 Report = Callable[[str, int, int], None]  # phase, units done, units in all
 
 
@@ -71,6 +74,7 @@ def ingest(
     survey, chunks = write_arrivals(
         storage, only(list_source(source, kind), replay), settings=settings_digest, known=known,
         parent=parent.digest if parent else "", prefix="" if replay is None else REPLAY,
+        quick=not decodes(settings["stages"], decode=settings["decode"], compare=compared(settings)),
     )  # fmt: skip
     if nothing_new and not chunks:
         return nothing_new
@@ -86,7 +90,7 @@ def ingest(
             plan = write_plan(storage, made, modality, survey=survey, anonymous=anonymous)
             storage.put(_planned_key(survey), seal({"plan": plan}))
         head = read_plan(storage, plan)
-        _pack(storage, plan, head["units"], report)
+        _pack(storage, plan, report)
         manifest, books = commit_run(
             storage, run=f"{survey}/{plan}", parent=parent, left_out=_left_out(head["counts"]),
             modality=modality, settings=settings_digest, classes=head["classes"], job=job,
@@ -134,7 +138,10 @@ def _survey(
             rows = table.num_rows
         return {"id": i, "rows": rows}
 
-    rows = sum(row["rows"] for row in _run(look, chunks, "survey", report))
+    quick = not decodes(settings["stages"], decode=settings["decode"], compare=compare)
+    rows = sum(
+        row["rows"] for row in _run(look, chunks, "survey", report, together=QUICK_CHUNKS if quick else 1)
+    )
 
     def read(columns: list[str]) -> Iterator[pa.Table]:
         def part(i: int) -> pa.Table:
@@ -151,21 +158,28 @@ def _survey_key(survey: str, chunk: int) -> str:
     return f"runs/{survey}/survey/{chunk:06}.parquet"
 
 
-def _pack(storage: Storage, plan: str, units: int, report: Report) -> None:
+def _pack(storage: Storage, plan: str, report: Report) -> None:
     url = storage.url
+    sizes = read_verified(storage, units_key(plan), from_parquet)["num_bytes"].to_numpy()
+    together = int(PACKED_BYTES * len(sizes) // max(int(sizes.sum()), 1))
 
     def pack(row: dict[str, Any]) -> dict[str, Any]:
         pack_unit(open_storage(url), plan, row["id"])
         return row
 
-    for _ in _run(pack, units, "pack", report):
+    for _ in _run(pack, len(sizes), "pack", report, together=together):
         pass
 
 
 def _run(
-    task: Callable[[dict[str, Any]], dict[str, Any]], units: int, phase: str, report: Report
-) -> Iterator[dict[str, Any]]:
-    """Run `task` once for every unit. A worker that dies is replaced; tasks are idempotent."""
+    task: Callable[[dict[str, Any]], dict[str, Any]], units: int, phase: str, report: Report, *,
+    together: int = 1,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Run `task` once for every unit. A worker that dies is replaced; tasks are idempotent.
+
+    At most `together` units make one task of Ray Data, fewer where there would be too few tasks for the
+    cluster. They are reported as done together.
+    """
     if units == 0:
         return
 
@@ -177,7 +191,10 @@ def _run(
             return {**row, "errno": e.errno or errno.EIO, "problem": problem, "file": str(e.filename or "")}
 
     report(phase, 0, units)
-    rows = ray.data.range(units, override_num_blocks=units).map(guarded, num_cpus=CPUS)
+    resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cores = int(resources.get("CPU", 1))
+    tasks = min(units, max(-(-units // max(together, 1)), TASKS_A_CPU * cores))
+    rows = ray.data.range(units, override_num_blocks=tasks).map(guarded, num_cpus=CPUS)
     for count, row in enumerate(rows.iter_rows(), 1):
         if row["errno"]:
             raise OSError(row["errno"], row["problem"], row["file"] or None)

@@ -20,23 +20,25 @@ from pipelines.shards.storage import Storage
 from pipelines.sources import Entry
 
 CHUNKS = ((64, 32), (1024, 256), (2**62, 4096))  # until chunk i, so many entries a survey task
+QUICK_PARTS, QUICK_ENTRIES, QUICK_BYTES = 16, (256, 2048), 128 * 2**20  # where nothing is decoded
 PASSING = ("unreadable",)  # reasons that may be gone the next time: the same entry is tried again
 BATCH = 4096  # entries held as objects
 IDS_A_FILE = 2**20
 LISTING = pa.schema([("id", pa.int64()), ("entry", pa.string())])
-_LISTED = pa.schema([*LISTING, ("again", pa.bool_())])
+_LISTED = pa.schema([*LISTING, ("again", pa.bool_()), ("size", pa.int64())])
 _IDS = pa.schema([("id", pa.uint64()), ("row", pa.int64())])
 
 
 def write_arrivals(
     storage: Storage, entries: Iterable[Entry], *, settings: str, known: Known | None = None,
-    parent: str = "", prefix: str = "",
+    parent: str = "", prefix: str = "", quick: bool = False,
 ) -> tuple[str, int]:  # fmt: skip
     """Store what is new of a listing, and its ids, by survey; the survey's name, and how many chunks.
 
     The name is `prefix` and a digest of the settings, the parent and every new entry in its order. What the
-    `known` snapshot has looked at is left out, but for what could not be read then. No listing is held in
-    memory: it lies in a temporary folder.
+    `known` snapshot has looked at is left out, but for what could not be read then. `quick`: a survey will
+    only read the entries, not decode them, so its chunks may be larger. No listing is held in memory: it lies
+    in a temporary folder.
     """
     with tempfile.TemporaryDirectory(prefix="rayloom-listing-") as temporary:
         folder = Path(temporary)
@@ -45,10 +47,14 @@ def write_arrivals(
         for batch in _batches(iter(entries), BATCH):
             listed.add(_table(batch, again), np.zeros(len(batch), np.int64))
         fresh = _fresh(listed, known, folder) if known else None
-        hasher = blake3.blake3(f"{settings}{parent}".encode())
+        # Other chunks are another survey: what a run left that cut them otherwise must not be taken up.
+        hasher = blake3.blake3(f"{settings}{parent}{'quick' if quick else ''}".encode())
         chunks = ids = 0
         waiting = np.empty(0, np.int64)
-        for chunk in _chunks(_kept(listed, fresh)):
+        count = listed.rows if fresh is None else int(np.count_nonzero(fresh))
+        kept = _kept(listed, fresh)
+        for chunk in _quick_chunks(kept, count) if quick else _chunks(kept):
+            chunk = chunk.select(LISTING.names).combine_chunks()
             (folder / f"chunk-{chunks:06}").write_bytes(to_parquet(chunk))
             new = chunk["id"].to_numpy()
             hasher.update(new.tobytes())
@@ -77,10 +83,12 @@ def _batches(entries: Iterator[Entry], size: int) -> Iterator[list[Entry]]:
 
 def _table(batch: list[Entry], again: NDArray[np.uint64]) -> pa.Table:
     texts = [entry.to_json() for entry in batch]
+    ids = np.frombuffer(b"".join([blake3.blake3(text.encode()).digest(8) for text in texts]), "<i8")
+    sizes = [entry.num_bytes for entry in batch]
     flags = np.zeros(len(batch), bool)
     if len(again):
         flags = np.isin(np.array([hash64("name", entry.name) for entry in batch], np.uint64), again)
-    return pa.table([[entry_id(text) for text in texts], texts, flags], schema=_LISTED)
+    return pa.table([ids, texts, flags, sizes], schema=_LISTED)
 
 
 def _unreadable(known: Known) -> NDArray[np.uint64]:
@@ -122,21 +130,42 @@ def _kept(listed: Spill, fresh: NDArray[np.bool_] | None) -> Iterator[pa.Table]:
     for part in listed.parts():
         end = start + part.num_rows
         kept = part if fresh is None else part.filter(pa.array(np.asarray(fresh[start:end])))
-        yield kept.select(LISTING.names)
+        yield kept
         start = end
 
 
 def _chunks(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """Tables of the sizes that CHUNKS wants: small ones first, so that every worker has work soon."""
-    held, chunks = LISTING.empty_table(), 0
+    held, chunks = _LISTED.empty_table(), 0
     for table in tables:
         held = pa.concat_tables([held, table])
         while held.num_rows >= (size := _size(chunks)):
-            yield held.slice(0, size).combine_chunks()
+            yield held.slice(0, size)
             held, chunks = held.slice(size), chunks + 1
     while held.num_rows:
-        yield held.slice(0, size := _size(chunks)).combine_chunks()
+        yield held.slice(0, size := _size(chunks))
         held, chunks = held.slice(size), chunks + 1
+
+
+def _quick_chunks(tables: Iterator[pa.Table], count: int) -> Iterator[pa.Table]:
+    """QUICK_PARTS of `count` entries, or more of them: none of more than QUICK_ENTRIES or QUICK_BYTES."""
+    fewest, most = QUICK_ENTRIES
+    size = min(max(-(-count // QUICK_PARTS), fewest), most)
+    held = _LISTED.empty_table()
+    for table in tables:
+        held = pa.concat_tables([held, table])
+        while held.num_rows >= size:
+            yield (chunk := _within(held.slice(0, size), QUICK_BYTES))
+            held = held.slice(chunk.num_rows)
+    while held.num_rows:
+        yield (chunk := _within(held.slice(0, size), QUICK_BYTES))
+        held = held.slice(chunk.num_rows)
+
+
+def _within(table: pa.Table, num_bytes: int) -> pa.Table:
+    """The first entries, one at least, that have so many bytes together."""
+    through = np.cumsum(table["size"].to_numpy())
+    return table.slice(0, max(1, int(np.searchsorted(through, num_bytes, side="right"))))
 
 
 def _size(chunk: int) -> int:

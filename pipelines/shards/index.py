@@ -47,23 +47,45 @@ class Row:
     arrays: str | None = None
 
 
+class IndexWriter:
+    """Takes the rows of an index one by one, column by column: a shard has thousands."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names if name != "files"}
+        self._files: tuple[list[str], list[int], list[int], list[int]] = ([], [], [], [])
+        self._ends = [0]
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def add(self, files: Mapping[str, Member], values: Mapping[str, Any]) -> None:
+        """Places of a sample by extension; its other columns, meta as text and quality as sorted pairs."""
+        names, offsets, sizes, sums = self._files
+        for ext, member in files.items():
+            names.append(ext)
+            offsets.append(member.offset)
+            sizes.append(member.size)
+            sums.append(member.crc32c)
+        self._ends.append(len(names))
+        for name, column in self._columns.items():
+            column.append(values[name])
+
+    def finish(self) -> bytes:
+        """The rows as Parquet, in their order."""
+        columns = [pa.array(column, field.type) for column, field in zip(self._files, _FILE, strict=True)]
+        places = pa.StructArray.from_arrays(columns, fields=list(_FILE))
+        files = pa.ListArray.from_arrays(pa.array(self._ends, pa.int32()), places)
+        arrays = [files if f.name == "files" else pa.array(self._columns[f.name], f.type) for f in SCHEMA]
+        return to_parquet(pa.table(arrays, schema=SCHEMA))
+
+
 def write_index(rows: Iterable[Row]) -> bytes:
     """Rows as Parquet, in their order."""
-    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    index = IndexWriter()
     for row in rows:
-        files = [
-            {"name": ext, "offset": m.offset, "size": m.size, "crc32c": m.crc32c}
-            for ext, m in row.files.items()
-        ]
-        values = {
-            **vars(row),
-            "files": files,
-            "meta": dumps(row.meta),
-            "quality": sorted(row.quality.items()),
-        }
-        for name, column in columns.items():
-            column.append(values[name])
-    return to_parquet(pa.table(columns, schema=SCHEMA))
+        told = {"meta": dumps(row.meta), "quality": sorted(row.quality.items())}
+        index.add(row.files, {**vars(row), **told})
+    return index.finish()
 
 
 def read_index(content: bytes, columns: list[str] | None = None) -> pa.Table:

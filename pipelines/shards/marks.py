@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
+from functools import lru_cache
 from typing import Any
 
 import blake3
@@ -51,21 +52,23 @@ def marked(survey: pa.Table, *, settings: Mapping[str, Any], patterns: Sequence[
     columns = [survey[name].to_pylist() for name in ("name", "suffix", "group", "content", "arrays")]
     seed, by_piece = settings["seed"], settings["split"]["by"] == "piece"
     by_arrays = settings["dedup"] == "content"
-    keys = []
-    marks = np.zeros(survey.num_rows, MARKS)
-    for i, (name, suffix, group, content, arrays) in enumerate(zip(*columns, strict=True)):
+    keys: list[str] = []
+    marks: list[bytes] = []  # the fields of MARKS, row by row
+    whole, hashed = _hashed(8, ""), blake3.blake3
+    for name, suffix, group, content, arrays in zip(*columns, strict=True):
         suffix = suffix or ""  # of a row that was quarantined
         keys.append(key := make_key(name, suffix, patterns))
-        marks[i] = (
-            hash64(seed, name, suffix),
-            draw_of(seed, key if by_piece else group),
-            hash64("key", key),
-            hash128("name", name),
-            hash128("same", arrays if by_arrays and arrays else content),
-            0 if by_arrays and arrays else hash64(suffix),
+        told = arrays if by_arrays and arrays else None
+        marks += (
+            hashed(f"{seed}\0{name}\0{suffix}".encode()).digest(8),
+            hashed(f"{seed}\0split\0{key if by_piece else group}".encode()).digest(8),
+            hashed(f"key\0{key}".encode()).digest(8),
+            hashed(f"name\0{name}".encode()).digest(16),
+            hashed(f"same\0{told or content}".encode()).digest(16),
+            bytes(8) if told else _hashed(8, suffix) if suffix else whole,
         )
-    data = pa.py_buffer(marks.tobytes())
-    packed = pa.Array.from_buffers(pa.binary(MARKS.itemsize), len(marks), [None, data])
+    data = pa.py_buffer(b"".join(marks))
+    packed = pa.Array.from_buffers(pa.binary(MARKS.itemsize), len(keys), [None, data])
     columns = [*(survey[name] for name in SURVEY.names), pa.array(keys, pa.string()), packed]
     return pa.table(columns, schema=MARKED)
 
@@ -87,12 +90,17 @@ def draw_of(seed: int, group: str) -> int:
 
 def hash64(*values: object) -> int:
     """64 bits of BLAKE3."""
-    return int.from_bytes(blake3.blake3("\0".join(map(str, values)).encode()).digest(8), "little")
+    return int.from_bytes(_hashed(8, *values), "little")
+
+
+def _hashed(size: int, *values: object) -> bytes:
+    digest: bytes = blake3.blake3("\0".join(map(str, values)).encode()).digest(size)
+    return digest
 
 
 def hash128(*values: object) -> tuple[int, int]:
     """128 bits of BLAKE3: no two different texts in a dataset have the same."""
-    whole = blake3.blake3("\0".join(map(str, values)).encode()).digest(16)
+    whole = _hashed(16, *values)
     return int.from_bytes(whole[:8], "little"), int.from_bytes(whole[8:], "little")
 
 
@@ -102,6 +110,8 @@ def make_key(name: str, suffix: str, patterns: Sequence[str]) -> str:
     >>> make_key("cats/Tom Cat.v2.jpg", "", ["*.jpg"]), make_key("scene.zarr/", "y0", ["*.zarr/"])
     ('cats/Tom_Cat_v2', 'scene_y0')
     """
+    if (plain := _PLAIN.fullmatch(name)) and _ends_plainly(plain[2].lower(), tuple(patterns)):
+        return f"{plain[1]}_{suffix}" if suffix else plain[1]
     path = unicodedata.normalize("NFKD", name)
     if in_tar := ".tar/" in path:
         path = path.rpartition(".tar/")[2]
@@ -121,6 +131,17 @@ def make_key(name: str, suffix: str, patterns: Sequence[str]) -> str:
     if not key or len(key) > MAX_KEY or any(len(part) > 60 for part in parts):
         key = f"{key[-40:].strip('/')}-{name_tag(name)}".replace("/", "_")
     return f"{key}_{suffix}" if suffix else key
+
+
+# A path that is a key already: nothing to replace, no part too long, one dot.
+_PLAIN = re.compile(r"(?=[^.]{1,150}\.)((?:[A-Za-z0-9_-]{1,60}/)*[A-Za-z0-9_-]{1,60})\.([A-Za-z0-9]+)")
+
+
+@lru_cache(maxsize=1024)
+def _ends_plainly(extension: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a file of one dot with this extension, in lower case, goes by nothing else in the patterns."""
+    whole = any("*" not in p and p.rpartition(".")[2] == extension for p in patterns)
+    return not whole and any(p.lower() == f"*.{extension}" for p in patterns)
 
 
 def name_tag(name: str) -> str:

@@ -14,15 +14,15 @@ from modalities.base import BadSample, Files
 from pipelines.jsontext import dumps, loads
 from pipelines.parquet import to_parquet
 from pipelines.seal import Corrupt, seal, unseal
-from pipelines.shards.index import Row, write_index
+from pipelines.shards.index import IndexWriter
 from pipelines.shards.manifest import Shard
 from pipelines.shards.plan import DROPPED
 from pipelines.shards.planned import read_plan, read_unit
 from pipelines.shards.storage import Storage, read_verified
-from pipelines.shards.tar import TarWriter, header
+from pipelines.shards.tar import MAX_MEMBER, TarWriter, header
 from pipelines.sources import Entry, open_entry
 from pipelines.stages.facts import before, class_name, member
-from pipelines.stages.process import Filtered, Look, content_digest
+from pipelines.stages.process import Filtered, Look, content_digest, passed, passes
 from pipelines.stages.sandbox import SandboxError, builder
 
 
@@ -111,33 +111,34 @@ def build_unit(rows: list[dict[str, Any]], head: Mapping[str, Any], folder: Path
     """The shard of planned `rows` as a file in `folder`, its index, and what could not be built."""
     dropped: list[dict[str, Any]] = []
     path, shard, index = folder / "shard.tar", None, b""
-    written, name, size = _write_tar(path, rows, head, dropped)
+    rows_written, name, size = _write_tar(path, rows, head, dropped)
+    written = len(rows_written)
     if written:
-        index = write_index(written)
+        index = rows_written.finish()
         shard = Shard(
-            digest=name, samples=len(written), size=size, split=rows[0]["split"],
+            digest=name, samples=written, size=size, split=rows[0]["split"],
             index=blake3.blake3(index).hexdigest(),
         )  # fmt: skip
-    if len(written) + len(dropped) != len(rows):
-        raise AssertionError(f"{len(rows)} planned, {len(written)} written and {len(dropped)} left out")
+    if written + len(dropped) != len(rows):
+        raise AssertionError(f"{len(rows)} planned, {written} written and {len(dropped)} left out")
     counts = {
         status: sum(row["status"] == status for row in dropped) for status in ("quarantined", "filtered")
     }
     table = dropped_table(dropped) if dropped else b""
     left_out = blake3.blake3(table).hexdigest() if dropped else ""
-    done = Done(shard=shard, counts={"written": len(written), **counts}, left_out=left_out)
+    done = Done(shard=shard, counts={"written": written, **counts}, left_out=left_out)
     return Built(done=done, tar=path, index=index, dropped=table)
 
 
 def _write_tar(
     path: Path, rows: list[dict[str, Any]], head: Mapping[str, Any], dropped: list[dict[str, Any]]
-) -> tuple[list[Row], str, int]:
-    written = []
+) -> tuple[IndexWriter, str, int]:
+    index, unit = IndexWriter(), _Unit(head)
     with path.open("wb") as file:
         tar = TarWriter(file)
         for row in rows:
             try:
-                built = _build(row, head)
+                built = unit.build(row)
             except BadSample as bad:
                 dropped.append(_drop(row, "quarantined", bad.reason, bad.detail))
                 continue
@@ -150,53 +151,75 @@ def _write_tar(
                 dropped.append(_drop(row, "filtered", built.reason, ""))
                 continue
             files, described = built
-            if problem := _does_not_fit(row["key"], files):
+            key = row["key"]
+            if problem := _does_not_fit(key, files):
                 dropped.append(_drop(row, "quarantined", "does-not-fit", problem))
                 continue
-            members = {ext: tar.add(f"{row['key']}.{ext}", files[ext]) for ext in sorted(files)}
-            written.append(Row(files=members, **described))
+            index.add({ext: tar.add(f"{key}.{ext}", files[ext]) for ext in sorted(files)}, described)
         digest = tar.finish()
-    return written, digest, tar.size
+    return index, digest, tar.size
 
 
-def _build(row: Mapping[str, Any], head: Mapping[str, Any]) -> tuple[Files, dict[str, Any]] | Filtered:
-    """The members of one sample in full, and its index row but for their places."""
-    modality = modalities.get(head["modality"])
-    raw, sidecars = open_entry(Entry.from_json(row["entry"]), anonymous=head["anonymous"])
-    if content_digest(raw, sidecars) != row["content"]:
-        raise BadSample("changed", "the source is not what it was when it was surveyed; ingest it again")
-    look = Look(raw=raw, sidecars=sidecars, label=row["label"], caption=row["caption"])
-    meta, spec = loads(row["meta"]), None if row["spec"] is None else loads(row["spec"])
-    stages = head["settings"]["stages"]
-    sample = builder(stages)(look, modality, stages, meta=meta, spec=spec, suffix=row["suffix"])
-    if isinstance(sample, Filtered):
-        return sample
-    files = dict(sample.files)
-    facts = {
-        "modality": head["modality"], "source": row["name"], "group": row["group"], "meta": sample.meta,
-        **before(sidecars),
-    }  # fmt: skip
-    if row["label"] is not None:
-        number = str(head["classes"].index(row["label"])).encode()
-        given = sidecars.get("cls", b"").strip()
-        # A class number of the user's own stays; one that an earlier ingest gave counts by another list.
-        theirs = given.isdigit() and class_name(sidecars) in (None, given.decode())
-        files["cls"] = sidecars["cls"] if theirs else number
-        facts["label"] = row["label"]
-    if row["caption"] is not None:
-        files.setdefault("txt", row["caption"].encode())
-    files[member(files)] = dumps(facts).encode()
-    described = {
-        "key": row["key"], "meta": sample.meta, "label": row["label"], "caption": row["caption"],
-        "group": row["group"], "quality": sample.quality or dict(row["quality"] or ()),
-        "fingerprint": row["fingerprint"] if sample.fingerprint is None else sample.fingerprint,
-        "source": row["name"], "content": row["content"], "arrays": row["arrays"],
-    }  # fmt: skip
-    return files, described
+class _Unit:
+    """Builds the samples of one unit."""
+
+    def __init__(self, head: Mapping[str, Any]) -> None:
+        self.modality = modalities.get(head["modality"])
+        self.anonymous = head["anonymous"]
+        self.stages = head["settings"]["stages"]
+        self.passes = passes(self.stages)
+        self.classes = {name: str(i).encode() for i, name in enumerate(head["classes"])}
+
+    def build(self, row: Mapping[str, Any]) -> tuple[Files, dict[str, Any]] | Filtered:
+        """The members of one sample in full, and its index row but for their places."""
+        raw, sidecars = open_entry(Entry.from_json(row["entry"]), anonymous=self.anonymous)
+        if content_digest(raw, sidecars) != row["content"]:
+            raise BadSample("changed", "the source is not what it was when it was surveyed; ingest it again")
+        look = Look(raw=raw, sidecars=sidecars, label=row["label"], caption=row["caption"])
+        given = {"meta": row["meta"], "quality": row["quality"] or [], "fingerprint": row["fingerprint"]}
+        meta = loads(row["meta"])
+        if self.passes:
+            files = dict(passed(look, self.modality, meta))
+        else:
+            spec = None if row["spec"] is None else loads(row["spec"])
+            sample = builder(self.stages)(
+                look, self.modality, self.stages, meta=meta, spec=spec, suffix=row["suffix"]
+            )
+            if isinstance(sample, Filtered):
+                return sample
+            files = dict(sample.files)
+            given["meta"] = dumps(sample.meta)
+            if sample.quality:
+                given["quality"] = sorted(sample.quality.items())
+            if sample.fingerprint is not None:
+                given["fingerprint"] = sample.fingerprint
+        self._tell(files, row, sidecars, given["meta"])
+        described = {name: row[name] for name in ("key", "label", "caption", "group", "content", "arrays")}
+        return files, {**described, "source": row["name"], **given}
+
+    def _tell(self, files: dict[str, bytes], row: Mapping[str, Any], sidecars: Files, meta: str) -> None:
+        """Put the class, the caption and our own facts beside a sample's files."""
+        label = row["label"]
+        if label is not None:
+            given = sidecars.get("cls", b"").strip()
+            # A class number of the user's own stays; one that an earlier ingest gave counts by another list.
+            theirs = given.isdigit() and class_name(sidecars) in (None, given.decode())
+            files["cls"] = sidecars["cls"] if theirs else self.classes[label]
+        if row["caption"] is not None:
+            files.setdefault("txt", row["caption"].encode())
+        told = {"group": row["group"], "label": label, "modality": self.modality.name, "source": row["name"]}
+        facts = {name: dumps(value) for name, value in told.items() if name != "label" or label is not None}
+        facts |= {name: dumps(value) for name, value in (before(sidecars) if sidecars else {}).items()}
+        facts["meta"] = meta  # the text itself: it is canonical
+        text = ",".join(f'"{name}":{facts[name]}' for name in sorted(facts))
+        files[member(files)] = f"{{{text}}}".encode()
 
 
 def _does_not_fit(key: str, files: Files) -> str:
     """Why a sample cannot lie in a tar, or nothing. Asked before its first member is written."""
+    short = len(key) + max(map(len, files)) < 100 and key.isascii() and "".join(files).isascii()
+    if short and max(map(len, files.values())) <= MAX_MEMBER:  # as nearly all are
+        return ""
     for ext, content in files.items():
         try:
             header(f"{key}.{ext}", len(content))

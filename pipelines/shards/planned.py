@@ -94,8 +94,10 @@ def read_plan(storage: Storage, plan: str) -> dict[str, Any]:
 
 def read_unit(storage: Storage, plan: str, unit: int) -> list[dict[str, Any]]:
     """The rows of one unit, in their order."""
-    rows: list[dict[str, Any]] = read_verified(storage, unit_key(plan, unit), from_parquet).to_pylist()
-    return rows
+    table = read_verified(storage, unit_key(plan, unit), from_parquet)
+    names = table.schema.names
+    columns = (column.to_pylist() for column in table.columns)
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def unit_sizes(storage: Storage, plan: str) -> list[int]:

@@ -10,8 +10,12 @@ import crc32c
 BLOCK = 512
 END = bytes(2 * BLOCK)
 MAX_MEMBER = 8**11 - 1  # what eleven octal digits hold: 8 GiB - 1
+HELD_BYTES = 2**18  # that are hashed and written together: BLAKE3 is fastest on long, aligned pieces
 _FIXED = b"0000644\0" + b"0000000\0" * 2  # mode, uid, gid
-_TAIL = b"ustar\00000" + bytes(32 + 32) + b"0000000\0" * 2  # magic, no owner names, device numbers
+_TIME = b"\0" + b"00000000000\0"  # the end of the size, and the time
+# Type, link name, magic, no owner names, device numbers.
+_TAIL = b"0" + bytes(100) + b"ustar\00000" + bytes(32 + 32) + b"0000000\0" * 2
+_SUM = sum(_FIXED) + sum(_TIME) + sum(_TAIL) + 8 * ord(" ")  # the checksum itself counts as spaces
 
 
 @dataclass(frozen=True)
@@ -25,31 +29,46 @@ class Member:
 
 
 class TarWriter:
-    """Appends members to an open binary file, and hashes what goes by."""
+    """Appends members to an open binary file, and hashes what goes by. The file is whole after `finish`."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._hash = blake3.blake3()
+        self._held = bytearray()
         self.size = 0
 
     def add(self, name: str, content: bytes) -> Member:
         """Write one member; ValueError when its name or size does not fit USTAR."""
-        self._write(header(name, len(content)))
-        member = Member(name, self.size, len(content), crc32c.crc32c(content))
-        self._write(content)
-        self._write(bytes(-len(content) % BLOCK))
+        length = len(content)
+        self._held += header(name, length)
+        member = Member(name, self.size + BLOCK, length, crc32c.crc32c(content))
+        self.size += BLOCK + length + -length % BLOCK
+        if length < HELD_BYTES:
+            self._held += content
+        else:
+            for start in range(0, length, HELD_BYTES):
+                self._held += memoryview(content)[start : start + HELD_BYTES]
+                self._flush()
+        self._held += bytes(-length % BLOCK)
+        if len(self._held) >= HELD_BYTES:
+            self._flush()
         return member
 
     def finish(self) -> str:
         """Write the end of the archive and return the BLAKE3 of the whole file, in hex."""
-        self._write(END)
+        self._held += END
+        self.size += len(END)
+        self._flush(whole=1)
         digest: str = self._hash.hexdigest()
         return digest
 
-    def _write(self, content: bytes) -> None:
-        self._file.write(content)
-        self._hash.update(content)
-        self.size += len(content)
+    def _flush(self, whole: int = HELD_BYTES) -> None:
+        """Write what is held, as many bytes as are a multiple of `whole`."""
+        count = len(self._held) // whole * whole
+        with memoryview(self._held) as view, view[:count] as part:
+            self._file.write(part)
+            self._hash.update(part)
+        del self._held[:count]
 
 
 def header(name: str, size: int) -> bytes:
@@ -59,10 +78,10 @@ def header(name: str, size: int) -> bytes:
         raise ValueError(
             f"{name} has {size:,} bytes, more than a USTAR member holds ({MAX_MEMBER:,}); cut it"
         )
-    front = short.ljust(100, b"\0") + _FIXED + b"%011o\0" % size + b"00000000000\0"
-    back = b"0" + bytes(100) + _TAIL + prefix.ljust(155, b"\0") + bytes(12)
-    checksum = sum(front) + sum(back) + 8 * ord(" ")  # the field itself counts as spaces
-    return front + b"%06o\0 " % checksum + back
+    digits = b"%011o" % size
+    checksum = b"%06o\0 " % (_SUM + sum(short) + sum(digits) + sum(prefix))
+    front = short.ljust(100, b"\0") + _FIXED + digits + _TIME
+    return front + checksum + _TAIL + prefix.ljust(167, b"\0")
 
 
 def _split(name: str) -> tuple[bytes, bytes]:

@@ -1,7 +1,7 @@
 """A folder, walked in the order of its names, one folder in memory at a time."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from modalities.base import Modality
@@ -14,6 +14,7 @@ from pipelines.sources.matching import (
     find_sidecars,
     is_hidden,
     is_ignored,
+    may_ride,
     stem_of,
 )
 from pipelines.sources.stores import Node, Store, make_unique
@@ -24,7 +25,7 @@ Expand = Callable[[Node, str], Iterator[Entry]]
 
 
 def part_of(node: Node) -> Part:
-    return Part(uri=node.uri, size=node.size, version=node.version)
+    return Part(node.uri, node.size, version=node.version)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,9 @@ class Folder:
         except OSError as error:
             yield refused(prefix, "unreadable", f"the folder cannot be listed: {error}", uri=folder)
             return
+        if (plain := self._plain(nodes, prefix)) is not None:
+            yield from plain
+            return
         files = {n.name: n for n in nodes if not n.is_folder and prefix + n.name not in self._claimed}
         folders = {n.name: n for n in nodes if n.is_folder}
         entries: dict[str, Node | Entry] = {
@@ -81,6 +85,26 @@ class Folder:
                 yield from self._walk(entry.uri, name, depth + 1)
             else:
                 yield refused(name, "unsafe", f"deeper than {MAX_DEPTH} folders", uri=entry.uri)
+
+    def _plain(self, nodes: list[Node], prefix: str) -> Iterator[Entry] | None:
+        """The entries of a folder in which every file stands for itself, as `_walk` would find them.
+
+        None where a file may belong to another, or must be refused: that needs a look at all names together.
+        """
+        if self.only is not None or self.glob is not None or self._claimed:
+            return None
+        found = []
+        for node in nodes:
+            name = node.name
+            if node.is_folder or node.refusal is not None or may_ride(name):
+                return None
+            if is_ignored(name):
+                continue
+            pattern = find_pattern(name, self.modality)
+            if pattern is None or "*" not in pattern or pattern in self.modality.companions:
+                return None
+            found.append((node, stem_of(name, pattern)))
+        return (Entry(prefix + node.name, part_of(node), group=prefix + stem) for node, stem in found)
 
     def _objects(self, files: dict[str, Node], folders: dict[str, Node], prefix: str) -> Iterator[Entry]:
         wanted = [name for name in files if self._is_wanted(prefix + name)]
@@ -136,7 +160,7 @@ class Folder:
     def _whole_folder(self, node: Node, name: str, stem: str, sidecars: dict[str, Part]) -> Entry:
         companions, refusal = {}, None
         for inner, file in self._files_below(node.uri, ""):
-            refusal = refusal or _of(replace(file, name=inner))
+            refusal = refusal or _of(file._replace(name=inner))
             companions[inner] = part_of(file)
         return Entry(
             name=name,

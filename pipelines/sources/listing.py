@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Protocol
 
 from modalities.base import Modality
@@ -74,7 +73,7 @@ def _some(entries: Iterator[Entry], source: Source) -> Iterator[Entry]:
 
 
 def _called(entry: Entry, source: str) -> Entry:
-    return replace(entry, name=f"{source}/{entry.name}", group=f"{source}/{entry.group}")
+    return entry._replace(name=f"{source}/{entry.name}", group=f"{source}/{entry.group}")
 
 
 def _list_synth(count: int, seed: int, modality: Modality) -> Iterator[Entry]:
@@ -145,7 +144,7 @@ def _label(entry: Entry, labels: str, *, from_folder: bool) -> Entry:
     """Settle where the label comes from; whoever opens it has one rule: cls sidecar, else label."""
     has_cls = "cls" in entry.sidecars
     if has_cls and labels not in ("auto", "sidecar"):
-        entry = replace(entry, sidecars={e: part for e, part in entry.sidecars.items() if e != "cls"})
+        entry = entry._replace(sidecars={e: part for e, part in entry.sidecars.items() if e != "cls"})
     if from_folder and not (has_cls and labels == "auto") and not (entry.content.ranged and labels == "auto"):
-        return replace(entry, label=_folder_of(entry) or None)
+        return entry._replace(label=_folder_of(entry) or None)
     return entry

@@ -8,11 +8,14 @@ from functools import lru_cache
 from modalities.base import Modality
 
 SIDECARS = ("cls", "txt", "json", "seg.png")  # files of an object's stem that ride along
-_IGNORED = (
-    *("readme", "readme.txt", "readme.rst", "license", "license.txt", "licence", "licence.txt"),
-    *("*.md", "*.license", "thumbs.db", "desktop.ini", "_success"),
+_IGNORED_NAMES = frozenset(
+    {
+        *("readme", "readme.txt", "readme.rst", "license", "license.txt", "licence", "licence.txt"),
+        *("thumbs.db", "desktop.ini", "_success"),
+    }
 )
-_IGNORED_NAMES = re.compile("|".join(translate(pattern) for pattern in _IGNORED))
+_IGNORED_ENDS = (".md", ".license")
+_RIDING = tuple(f".{extension}" for extension in SIDECARS)
 _IGNORED_FOLDERS = ("__macosx",)
 
 
@@ -21,9 +24,15 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _IGNORED_FOLDERS
 
 
+def may_ride(name: str) -> bool:
+    """Whether a file is called as sidecars are."""
+    return name.lower().endswith(_RIDING)
+
+
 def is_ignored(name: str) -> bool:
     """Files people put beside data. Everything else that matches nothing becomes an entry and is refused."""
-    return _IGNORED_NAMES.match(name.lower()) is not None
+    lower = name.lower()
+    return lower in _IGNORED_NAMES or lower.endswith(_IGNORED_ENDS)
 
 
 @lru_cache(maxsize=256)
@@ -32,17 +41,31 @@ def suffix_of(pattern: str) -> str:
     return pattern.rpartition("*")[2].rstrip("/").lower()
 
 
+_Compiled = list[tuple[str, re.Pattern[str]]]
+
+
 @lru_cache(maxsize=64)
-def _compile(patterns: tuple[str, ...]) -> list[tuple[str, re.Pattern[str]]]:
-    """Patterns and what they match, the one that wins first."""
+def _compile(patterns: tuple[str, ...]) -> tuple[dict[str, _Compiled], _Compiled]:
+    """Patterns and what they match, the one that wins first: by last extension, and those for any other."""
     order = sorted(patterns, key=lambda p: ("*" not in p, len(suffix_of(p)), p), reverse=True)
-    return [(pattern, re.compile(translate(pattern.lower()))) for pattern in order]
+    compiled = [(pattern, re.compile(translate(pattern.lower()))) for pattern in order]
+    last = {pattern: pattern.lower().rpartition(".")[1:] for pattern in patterns}
+    open_ended = {p for p, (dot, extension) in last.items() if not dot or set(extension) & set("*?[]")}
+    return {
+        extension: [(p, regex) for p, regex in compiled if p in open_ended or last[p][1] == extension]
+        for pattern, (_, extension) in last.items()
+        if pattern not in open_ended
+    }, [(p, regex) for p, regex in compiled if p in open_ended]
 
 
 def find_pattern(filename: str, modality: Modality) -> str | None:
     """The pattern a file name ("x.jpg") or folder name ("x.zarr/") matches; the longest suffix wins."""
     lower = filename.lower()
-    return next((pattern for pattern, regex in _compile(modality.patterns) if regex.match(lower)), None)
+    by_extension, others = _compile(modality.patterns)
+    for pattern, regex in by_extension.get(lower.rpartition(".")[2], others):
+        if regex.match(lower):
+            return pattern
+    return None
 
 
 def stem_of(filename: str, pattern: str | None) -> str:

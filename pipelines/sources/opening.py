@@ -8,7 +8,7 @@ from modalities.base import BadSample, Raw
 from pipelines.sources.entry import Entry, Part
 from pipelines.sources.places import open_store
 from pipelines.sources.samples import arrange
-from pipelines.sources.stores import LocalStore, Store, is_local, local_path, open_regular
+from pipelines.sources.stores import Store, is_local, local_path, open_regular, read_regular
 
 IN_PLACE_BYTES = 32 * 2**20  # a whole local file above this is read where it lies
 MAX_BYTES = 2**30  # of one entry, held in memory
@@ -30,6 +30,8 @@ def open_entry(
         return _open_synth(entry)
     reader = _Reader(max_bytes, anonymous=anonymous)
     content: bytes | Path = b"" if entry.name.endswith("/") else reader.open(entry.content)
+    if not (entry.companions or entry.sidecars):
+        return Raw(name=entry.name, content=content), {}
     companions = {name: reader.open(part) for name, part in entry.companions.items()}
     sidecars = {extension: reader.read(part) for extension, part in entry.sidecars.items()}
     if "cls" in sidecars and not sidecars["cls"].strip():
@@ -58,7 +60,8 @@ class _Reader:
         if part.size >= 0 and not part.ranged:
             want = part.size + 1
         try:
-            data = self._store(part.uri).read(part.uri, part.offset, want)
+            read = read_regular if is_local(part.uri) else self._store(part.uri).read
+            data = read(part.uri, part.offset, want)
         except BadSample:
             raise
         except (OSError, ValueError) as error:
@@ -74,8 +77,6 @@ class _Reader:
         return data
 
     def _store(self, uri: str) -> Store:
-        if is_local(uri):
-            return LocalStore()
         scheme = uri.partition("://")[0]
         if scheme not in self._stores:
             self._stores[scheme] = open_store(f"{scheme}://", anonymous=self.anonymous)

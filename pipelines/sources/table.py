@@ -4,7 +4,6 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 
 from modalities.base import Modality
@@ -76,11 +75,11 @@ def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -
         entry = _entry(uri.strip(), folder, modality, stores, anonymous=anonymous)
         name = names.claim(entry.name)
         if entry.refusal is None and "/" not in entry.name:
-            entry = replace(entry, group=groups.of(entry))
+            entry = entry._replace(group=groups.of(entry))
         label = _text(row.get(columns.label_column)) if columns.labels in ("auto", "column") else None
         group = _text(row.get(group_column)) if group_column else None
         caption = _text(row.get(columns.caption_column))
-        yield replace(entry, name=name, label=label, caption=caption, group=group or entry.group)
+        yield entry._replace(name=name, label=label, caption=caption, group=group or entry.group)
 
 
 def _entry(uri: str, folder: str, modality: Modality, stores: dict[str, Store], *, anonymous: bool) -> Entry:
@@ -104,9 +103,8 @@ def _entry(uri: str, folder: str, modality: Modality, stores: dict[str, Store], 
         if node.refusal is not None:
             return refused(name, *node.refusal, uri=uri)
         if needs_folder and store.has_folders:
-            return replace(
-                list_one(store, node, modality), name=name + "/" * node.is_folder, group=_stem(name)
-            )
+            found = list_one(store, node, modality)
+            return found._replace(name=name + "/" * node.is_folder, group=_stem(name))
     except OSError as error:
         return refused(name, "unreadable", f"{uri}: {error}", uri=uri)
     if node.is_folder:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
 from modalities.base import BadSample, Modality
 from pipelines.sources.entry import Entry, Part, refused
@@ -88,7 +87,7 @@ def split_key(path: str) -> tuple[str, str]:
 def _entry(node: Node, name: str, key: str, members: dict[str, Member], modality: Modality) -> Entry:
     def part(extension: str) -> Part:
         member = members[extension]
-        return replace(part_of(node), size=member.size, offset=member.offset, ranged=True)
+        return part_of(node)._replace(size=member.size, offset=member.offset, ranged=True)
 
     sample = arrange(f"{name}/{key}", members, modality)
     return Entry(

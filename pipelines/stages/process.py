@@ -31,6 +31,8 @@ class Look:
     @property
     def num_bytes(self) -> int:
         """What is held in memory: all but parts that are paths."""
+        if not (self.raw.companions or self.sidecars):
+            return len(self.raw.content) if isinstance(self.raw.content, bytes) else 0
         contents = (self.raw.content, *self.raw.companions.values(), *self.sidecars.values())
         return sum(len(content) for content in contents if isinstance(content, bytes))
 
@@ -67,6 +69,9 @@ def examined(
 ) -> Found | BadSample:
     """What `examine` says, or why not: whatever is raised costs this object alone."""
     try:
+        if not (stages or decode or compare):  # the header says all that is asked for
+            size, meta = _size(look.raw, look.sidecars), modality.probe(look.raw)
+            return [Sample(num_bytes=size, meta=meta, label=look.label, caption=look.caption)]
         return list(examine(look, modality, stages, decode=decode, compare=compare))
     except BadSample as bad:
         return bad
@@ -136,11 +141,14 @@ def build(
 
     `meta` is the raw object's; the result has its own. BadSample "name-clash" for two files of one name.
     """
+    if passes(stages):
+        files = passed(look, modality, meta)
+        return Sample(
+            suffix=suffix, spec=spec, files=files, num_bytes=_bytes(files), meta=meta, label=look.label,
+            caption=look.caption,
+        )  # fmt: skip
     _, cut, after = _split(stages)
     this = Sample(suffix=suffix, spec=spec, num_bytes=0, meta=meta, label=look.label, caption=look.caption)
-    if passes(stages):
-        files = beside.joined(modality.pack(look.raw, meta), beside.riders(look.sidecars))
-        return replace(this, files=files, num_bytes=_bytes(files))
     riders = beside.sort(look.sidecars, modality)
     if cut is None:
         files = beside.joined(modality.pack(look.raw, meta), riders.mask)
@@ -157,6 +165,12 @@ def build(
     left = sorted({*riders.left, *(riders.words.keys() & sample.files.keys())})
     facts = {**sample.meta, "left_behind": left} if left else sample.meta
     return replace(sample, files=files, num_bytes=_bytes(files), meta=facts)
+
+
+def passed(look: Look, modality: Modality, meta: Meta) -> Files:
+    """The files of an object that passes as it is, and what rides along."""
+    packed = modality.pack(look.raw, meta)
+    return beside.joined(packed, beside.riders(look.sidecars)) if look.sidecars else packed
 
 
 def _transformed(files: Files, stage: Stage, modality: Modality) -> Files:
@@ -284,6 +298,8 @@ def _field(sample: Sample, path: str) -> Any:
 
 
 def _size(raw: Raw, sidecars: Files) -> int:
+    if not (raw.companions or sidecars):
+        return raw.size
     companions = (raw.companion(name).size for name in raw.companions)
     return raw.size + sum(companions) + _bytes(sidecars)
 
@@ -294,6 +310,10 @@ def _bytes(files: Files) -> int:
 
 def content_digest(raw: Raw, sidecars: Files) -> str:
     """BLAKE3 over the object, its companions and sidecars, with their names but not its own."""
+    if not (raw.companions or sidecars or isinstance(raw.content, Path)):
+        alone = blake3.blake3(raw.content).hexdigest()
+        text: str = blake3.blake3(f"\0{alone}\n".encode()).hexdigest()
+        return text
     hasher = blake3.blake3()
     parts = {"": raw.content, **{f"beside/{name}": raw.companions[name] for name in sorted(raw.companions)}}
     for name, content in {**parts, **{f"sidecar/{ext}": sidecars[ext] for ext in sorted(sidecars)}}.items():
@@ -303,5 +323,5 @@ def content_digest(raw: Raw, sidecars: Files) -> str:
         else:
             part.update(content)
         hasher.update(f"{name}\0{part.hexdigest()}\n".encode())
-    text: str = hasher.hexdigest()
+    text = hasher.hexdigest()
     return text

@@ -74,8 +74,10 @@ def _open(entry: Entry, anonymous: bool) -> tuple[dict[str, Any], Look | BadSamp
         raw, sidecars = open_entry(entry, anonymous=anonymous)
         common["head"] = raw.head(HEAD_BYTES)
         common["content"] = content_digest(raw, sidecars)
-        common["group"] = scene(sidecars) or entry.group
         label, caption = entry.label, entry.caption
+        if not sidecars:
+            return common, Look(raw=raw, sidecars=sidecars, label=label, caption=caption)
+        common["group"] = scene(sidecars) or entry.group
         if "cls" in sidecars:
             label = class_name(sidecars) or _text(sidecars["cls"], "cls")
         if caption is None and "txt" in sidecars:

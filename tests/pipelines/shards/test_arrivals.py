@@ -80,3 +80,19 @@ def test_the_name_covers_settings_parent_and_every_entry(tmp_path: Path) -> None
     assert write_arrivals(storage, entries(5), settings="s") == write_arrivals(
         storage, entries(5), settings="s"
     )
+
+
+def test_quick_chunks_hold_every_entry_once_within_their_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "QUICK_BYTES", 5000)
+    monkeypatch.setattr(arrivals, "BATCH", 700)
+    storage = LocalStorage(tmp_path)
+    wanted = [*entries(3000, size=1), *entries(3020, size=2000)[3000:], *entries(3021, size=9999)[3020:]]
+    survey, chunks = write_arrivals(storage, iter(wanted), settings="s", quick=True)
+    assert listed(storage, survey, chunks) == [entry.name for entry in wanted]
+    tables = [from_parquet(storage.get(f"runs/{survey}/listing/{i:06}.parquet")) for i in range(chunks)]
+    assert [table.num_rows for table in tables[:11]] == [256] * 11
+    sizes = [[Entry.from_json(text).num_bytes for text in table["entry"].to_pylist()] for table in tables]
+    assert all(sum(some) <= 5000 or len(some) == 1 for some in sizes)
+    assert survey != write_arrivals(storage, iter(wanted), settings="s")[0]

@@ -11,6 +11,7 @@ import pytest
 
 from modalities.base import BadSample
 from pipelines.sources import Entry, open_entry
+from pipelines.sources.folder import Folder
 from pipelines.sources.opening import IN_PLACE_BYTES
 
 Lister = Callable[..., list[Entry]]
@@ -79,6 +80,20 @@ def test_listing_does_not_read_ahead_of_its_consumer(stream: Stream, tree: Tree)
     assert next(entries).name == "a/1.jpg"
     (root / "b" / "2.jpg").write_bytes(b"late")
     assert [entry.name for entry in entries] == ["b/1.jpg", "b/2.jpg"]
+
+
+@pytest.mark.parametrize("modality", ["image", "pointcloud", "hyperspectral", "video", "lighting"])
+def test_the_short_way_through_a_folder_finds_what_the_long_one_does(
+    modality: str, listing: Lister, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a.jpg", "b.PNG", "c.laz", "d.txt", "readme.txt", "e.mp4", "f.tif", "g.npy", "h.hdr", "h.img"]
+    names += ["README.md", "i.seg.png", "i.jpg", "lights.npy", "j.tar", "k.pcd.bin", "l.zarr/x", "é.jpg", "m"]
+    rng = random.Random(modality)
+    root = tree(*(f"{i}/{name}" for i in range(40) for name in rng.sample(names, rng.randint(1, 3))))
+    short = listing(root, modality, labels="none")
+    monkeypatch.setattr(Folder, "_plain", lambda *_: None)
+    assert short == listing(root, modality, labels="none")
+    assert len(short) >= 20
 
 
 def test_sidecars_ride_along_and_are_no_objects(listing: Lister, tree: Tree) -> None:
