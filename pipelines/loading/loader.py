@@ -28,6 +28,7 @@ from pipelines.loading.tail import Tail
 from pipelines.shards.dataset import Corrupt, Dataset
 
 FETCHED = 16  # samples read and looked at before they are decoded
+RAW = 4096  # samples located and verified at a time where nothing is decoded: numpy is slow on few
 AHEAD = 2  # batches under way, besides those that every thread works on
 DECODED_BYTES = 2**30  # of batches under way
 
@@ -228,25 +229,31 @@ class Loader(IterableDataset[Batch]):
         The bytes are verified views of mapped shards: nothing is copied.
         """
         first = self.epoch * self.num_samples
-        for positions in self._plan.chunks(first + self._position, first + self.num_samples):
-            found: list[Any] = [None] * len(positions)
+        for positions in self._plan.chunks(first + self._position, first + self.num_samples, RAW):
+            keys: list[Any] = [""] * len(positions)
+            files: list[Any] = [None] * len(positions)
             for source, epoch, mine, places in self._plan.parts(positions):
-                samples = source.fetch(*source.order(epoch).locate(places))
-                for at, sample in zip(mine.tolist(), samples, strict=True):
-                    found[at] = sample.key, sample.files
-            for i in range(0, max(1, len(found)), self.batch_size):
-                part = [sample for sample in found[i : i + self.batch_size] if self._sound(sample[1])]
+                found = source.contents(*source.order(epoch).locate(places))
+                if len(mine) == len(positions):
+                    keys, files = found
+                    break
+                for at, key, content in zip(mine.tolist(), *found, strict=True):
+                    keys[at], files[at] = key, content
+            for i in range(0, max(1, len(keys)), self.batch_size):
+                part = keys[i : i + self.batch_size], files[i : i + self.batch_size]
                 self._position = min(self._position + self._plan.step, self.num_samples)
-                yield {"key": [key for key, _ in part], "files": [files for _, files in part]}
+                yield self._sound(*part)
         self.epoch, self._position = self.epoch + 1, 0
 
-    def _sound(self, files: Contents | Corrupt) -> bool:
-        if not isinstance(files, Corrupt):
-            return True
+    def _sound(self, keys: list[str], files: list[Contents | Corrupt]) -> dict[str, list[Any]]:
+        """The samples that are whole; the others are an error, or are counted."""
+        if Corrupt not in set(map(type, files)):
+            return {"key": keys, "files": files}
         if not self.skip_bad:
-            raise files
-        self.skipped["damaged"] += 1
-        return False
+            raise next(content for content in files if isinstance(content, Corrupt))
+        whole = [i for i, content in enumerate(files) if not isinstance(content, Corrupt)]
+        self.skipped["damaged"] += len(files) - len(whole)
+        return {"key": [keys[i] for i in whole], "files": [files[i] for i in whole]}
 
     def batch(self, epoch: int, number: int) -> Batch:
         """One batch of this rank by its number in an epoch, whatever was read before."""

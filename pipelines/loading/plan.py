@@ -72,9 +72,9 @@ class Plan:
                 found[at] = Place(source, epoch, shard, number)
         return found
 
-    def chunks(self, start: int, end: int | None) -> Iterator[Numbers]:
+    def chunks(self, start: int, end: int | None, planned: int = PLANNED) -> Iterator[Numbers]:
         """This rank's positions from `start` to `end`, whole batches but for the last, many at a time."""
-        span = -(-PLANNED // self.batch_size) * self.step
+        span = -(-planned // self.batch_size) * self.step
         while end is None or start < end:
             stop = start + span if end is None else min(start + span, end)
             yield np.arange(start + self.rank, stop, self.world_size)

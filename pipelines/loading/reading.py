@@ -6,6 +6,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ Contents = Mapping[str, memoryview]  # extension -> bytes, read-only
 
 PREFETCH_BYTES = 2**29
 LARGE = 2**20  # bytes
+KEEP_GIL = 0  # letting go of it and taking it again costs more than the sum of a small file
 COPIERS = 2  # threads that copy shards into the cache
 
 
@@ -76,21 +78,14 @@ class Reader:
         whole = self.map(page.shard)
         if whole is None:
             return [self._files_or_error(page, row) for row in rows.tolist()]
-        found: list[Contents | Corrupt] = []
-        checksum, at = crc32c.crc32c, 0
-        counts, names, offsets, sizes, sums = page.all_members(rows)
-        for i, count in enumerate(counts):
-            files = {}
-            for j in range(at, at + count):
-                part = whole[offsets[j] : offsets[j] + sizes[j]]
-                if checksum(part, gil_release_mode=0) != sums[j]:
-                    found.append(self._files_or_error(page, int(rows[i])))
-                    break
-                files[names[j]] = part
-            else:
-                found.append(files)
-            at += count
-        return found
+        names, starts, ends, sums = page.all_members(rows)
+        parts = [whole[start:end] for start, end in zip(starts, ends, strict=True)]
+        checksum = crc32c.crc32c
+        if [checksum(part, 0, KEEP_GIL) for part in parts] != sums:
+            return [self._files_or_error(page, row) for row in rows.tolist()]
+        counts = (page.first[rows + 1] - page.first[rows]).tolist()
+        members = iter(zip(names, parts, strict=True))
+        return [dict(islice(members, count)) for count in counts]
 
     def _files_or_error(self, page: Page, row: int) -> Contents | Corrupt:
         try:
@@ -169,8 +164,7 @@ def _verified(
     found = {}
     for extension, offset, size, checksum in members:
         part = content[offset - base : offset - base + size]
-        # Letting go of the GIL and taking it again costs more than the sum of a small file.
-        if len(part) != size or crc32c.crc32c(part, gil_release_mode=size > LARGE) != checksum:
+        if len(part) != size or crc32c.crc32c(part, 0, size > LARGE) != checksum:
             return None
         found[extension] = part
     return found
