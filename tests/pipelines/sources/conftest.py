@@ -34,6 +34,7 @@ MODALITIES = {
         companions={"*.hdr": ("{stem}", "{stem}.img", "{stem}.dat"), "*.npy": ("{stem}.wl/*.csv",)},
     ),
     "lighting": named("lighting", "lights.npy", "*.mp4", companions={"lights.npy": ("*",)}),
+    "pairs": named("pairs", "*.a", "*.b", companions={"*.a": ("{stem}.b",)}),
 }
 
 

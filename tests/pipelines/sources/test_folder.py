@@ -82,14 +82,15 @@ def test_listing_does_not_read_ahead_of_its_consumer(stream: Stream, tree: Tree)
     assert [entry.name for entry in entries] == ["b/1.jpg", "b/2.jpg"]
 
 
-@pytest.mark.parametrize("modality", ["image", "pointcloud", "hyperspectral", "video", "lighting"])
+@pytest.mark.parametrize("modality", ["image", "pointcloud", "hyperspectral", "video", "lighting", "pairs"])
 def test_the_short_way_through_a_folder_finds_what_the_long_one_does(
     modality: str, listing: Lister, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["a.jpg", "b.PNG", "c.laz", "d.txt", "readme.txt", "e.mp4", "f.tif", "g.npy", "h.hdr", "h.img"]
     names += ["README.md", "i.seg.png", "i.jpg", "lights.npy", "j.tar", "k.pcd.bin", "l.zarr/x", "é.jpg", "m"]
-    rng = random.Random(modality)
-    root = tree(*(f"{i}/{name}" for i in range(40) for name in rng.sample(names, rng.randint(1, 3))))
+    rng = random.Random(str(modality))
+    some = [f"{i}/{name}" for i in range(40) for name in rng.sample(names, rng.randint(1, 3))]
+    root = tree(*some, "p/i.jpg", "p/i.seg.png", "q/x.a", "q/x.b", "r/1.jpg", "r/2.jpg")
     short = listing(root, modality, labels="none")
     monkeypatch.setattr(Folder, "_plain", lambda *_: None)
     assert short == listing(root, modality, labels="none")
