@@ -7,6 +7,7 @@ from typing import Any
 from jobs.config.schema import TrainJob
 
 log = logging.getLogger("rayloom")
+RESIZE_S = 60.0  # between looks for machines that an elastic run could use
 
 
 def fit(config: dict[str, Any], job: TrainJob) -> None:
@@ -31,7 +32,9 @@ def _lost(error: BaseException | None) -> bool:
     failures = getattr(error, "worker_failures", {}).values()  # of a group of workers
     if any(_lost(failure) for failure in failures):
         return True
-    return isinstance(error, RayActorError | WorkerCrashedError | NodeDiedError) or _lost(error.__cause__)
+    if isinstance(error, RayActorError | WorkerCrashedError | NodeDiedError | ConnectionError):
+        return True
+    return _lost(getattr(error, "health_check_failure", None) or error.__cause__)
 
 
 def cores_each(machines: Sequence[int], workers: int) -> int:
@@ -57,23 +60,34 @@ def _start(config: dict[str, Any], job: TrainJob) -> None:
         loop: Any = _train  # what Ray makes of it has a type of its own
         alone = ray.remote(loop).options(num_cpus=cores, num_gpus=int(gpus), max_retries=0)
         ray.get(alone.remote(config, workers=0, cores=cores))
-    else:
+    elif job.min_workers is None:
         _train(config, workers=job.workers, cores=cores, gpus=gpus)
+    else:
+        _train(config, workers=(job.min_workers, job.workers), cores=cores, gpus=gpus)
 
 
-def _train(config: dict[str, Any], *, workers: int, cores: int, gpus: bool = False) -> None:
-    """Ray Train's trainer over `workers` processes of their own, or with 0 in this one."""
+def _train(config: dict[str, Any], *, workers: int | tuple[int, int], cores: int, gpus: bool = False) -> None:
+    """Ray Train's trainer over `workers` processes of their own, or with 0 in this one.
+
+    With a least and a largest number Ray Train starts as many as there is room for; when there is room for
+    more it ends them all and starts that many, which go on from the newest checkpoint.
+    """
     import tempfile
 
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    resources = {"CPU": cores} if workers else None
+    scaling: Any = ScalingConfig  # typed as it was before it could be elastic
     with tempfile.TemporaryDirectory(prefix="rayloom-train-") as notes:  # Ray's own; ours are in output
         TorchTrainer(
             _work,
             train_loop_config={**config, "threads": cores},
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker=resources),
+            scaling_config=scaling(
+                num_workers=workers,
+                use_gpu=gpus,
+                resources_per_worker={"CPU": cores} if workers else None,
+                elastic_resize_monitor_interval_s=RESIZE_S,
+            ),
             run_config=RunConfig(name="run", storage_path=notes),
         ).fit()
 
@@ -85,4 +99,9 @@ def _work(config: dict[str, Any]) -> None:
     from jobs.loop import Run
 
     torch.set_num_threads(config["threads"])  # Ray reuses processes, whatever they were started for
-    Run(config).work()
+    try:
+        Run(config).work()
+    except RuntimeError as e:
+        if any(word in str(e) for word in ("gloo", "NCCL")):  # torch has no class for them
+            raise ConnectionError(f"lost touch with another worker: {str(e).splitlines()[0]}") from e
+        raise

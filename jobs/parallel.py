@@ -22,7 +22,7 @@ def accelerator_of(job: TrainJob, *, trackers: Any = None, project_dir: str | No
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision="no" if job.precision == "fp32" else job.precision,
-        log_with=trackers,
+        log_with=trackers or None,
         project_dir=project_dir,
     )
     if job.precision == "fp16" and accelerator.scaler is None:  # accelerate would compute in fp32

@@ -130,29 +130,29 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def two_machines() -> Iterator[Any]:
-    """A Ray cluster whose head has no cores, and two nodes with as many as this machine has."""
+def machines(count: int, *, cores: int) -> Iterator[Any]:
+    """A Ray cluster on this machine: a head without cores, and so many nodes of so many cores."""
     from ray.cluster_utils import Cluster
 
     os.environ.update(ENVIRONMENT | {"PYTHONPATH": str(ROOT)})
     head = {"num_cpus": 0, "include_dashboard": False, "_system_config": NOTICED_SOON}
-    machines = Cluster(initialize_head=True, head_node_args=head)
-    for _ in range(2):
-        machines.add_node(num_cpus=os.cpu_count())
+    found = Cluster(initialize_head=True, head_node_args=head)
+    for _ in range(count):
+        found.add_node(num_cpus=cores)
     try:
-        yield machines
+        yield found
     finally:
-        machines.shutdown()  # type: ignore[no-untyped-call]
+        found.shutdown()  # type: ignore[no-untyped-call]
 
 
-def remove_machine_of(machines: Any, pid: int) -> None:
+def remove_machine_of(there: Any, pid: int) -> None:
     """Take away the node on which a process runs: it is a child of the node's raylet."""
     import psutil
 
     parents = {parent.pid for parent in psutil.Process(pid).parents()}
-    for node in machines.worker_nodes:
+    for node in there.worker_nodes:
         if any(info.process.pid in parents for info in node.all_processes["raylet"]):
-            machines.remove_node(node, allow_graceful=False)
+            there.remove_node(node, allow_graceful=False)
             return
     raise LookupError(f"process {pid} runs on no node of the cluster")
 
@@ -167,10 +167,10 @@ def killed_run(folder: Path, steps: int) -> list[Facts]:
         os.kill(follower.starts[-1]["pid"], signal.SIGKILL)
         wait_for(process, follower, at[1], starts=2)
         end(process)
-        with two_machines() as machines:
-            process = start(job, f"output={output}", address=machines.address)
+        with machines(2, cores=os.cpu_count() or 1) as there:
+            process = start(job, f"output={output}", address=there.address)
             wait_for(process, follower, at[2], starts=3)
-            remove_machine_of(machines, follower.starts[-1]["pid"])
+            remove_machine_of(there, follower.starts[-1]["pid"])
             try:
                 code = process.wait(LIMIT_S)
             except subprocess.TimeoutExpired:

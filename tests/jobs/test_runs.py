@@ -9,12 +9,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
 from jobs import checkpoint, infer, train
 from jobs.config.schema import InferJob, IngestJob, TrainJob
 from jobs.ingest import ingest_dataset
+from jobs.meters import GAUGES
 from pipelines.graphs.predict import read_predictions
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.manifest import Conflict
@@ -68,6 +70,28 @@ def log(output: str) -> list[dict[str, Any]]:
 def losses(output: str) -> list[tuple[int, float]]:
     records = map(json.loads, Path(output, "log.jsonl").read_text().splitlines())
     return [(r["step"], r["loss"]) for r in records if "loss" in r]
+
+
+def test_prometheus_gets_the_numbers_of_a_run(whole: TrainJob) -> None:
+    import ray
+
+    (node,) = ray.nodes()
+    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    names = {f"ray_rayloom_train_{name}" for name in GAUGES}
+    found: dict[str, float] = {}
+    deadline = time.monotonic() + 60  # workers report every ten seconds
+    while not names <= found.keys() and time.monotonic() < deadline:
+        time.sleep(0.5)
+        with urlopen(url, timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        found |= {
+            line.partition("{")[0]: float(line.rpartition(" ")[2])
+            for line in lines
+            if line.startswith("ray_rayloom_train_")
+        }
+    assert names <= found.keys()
+    assert 0 < found["ray_rayloom_train_mfu"] < 1
+    assert found["ray_rayloom_train_step"] >= 1
 
 
 def before_the_end(job: TrainJob, output: Path) -> Path:
