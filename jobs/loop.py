@@ -97,7 +97,7 @@ class Run:
             batch = next(batches)
             meter.data()
             if main and meter.flops is None:
-                meter.know(self.spec, batch, job.precision)
+                self.log.note(self.step, meter.know(self.spec, batch, job.precision))
             # The randomness of a step depends on the step alone, so there is no state to save and restore.
             torch.manual_seed(job.seed * 1_000_003 + self.step * 1_009 + accelerator.process_index)
             facts = self._update(batch)

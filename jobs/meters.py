@@ -47,14 +47,15 @@ class Meter:
         """The batch is there."""
         self._waited = time.perf_counter() - self._began
 
-    def know(self, spec: Mapping[str, Any], batch: Mapping[str, Any], precision: str) -> None:
+    def know(self, spec: Mapping[str, Any], batch: Mapping[str, Any], precision: str) -> dict[str, Any]:
         """Learn what a sample costs and what the device can do; the time that this takes is of no step."""
         from jobs.utilisation import peak_flops, sample_flops
 
         began = time.perf_counter()
         self.flops = sample_flops(spec, batch)
-        self.peak, self.peak_from = peak_flops(self._device, precision)
+        self.peak, source = peak_flops(self._device, precision)
         self._spared_s = time.perf_counter() - began
+        return {"sample_flops": self.flops, "peak_flops": self.peak, "peak_from": source}
 
     def end(self, *, samples: int, left: int) -> dict[str, float]:
         """Numbers of the step that ends now, after `samples` of all workers, with `left` steps to go."""

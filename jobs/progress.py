@@ -63,8 +63,8 @@ def written(name: str, value: float) -> str:
         case "eta_s":
             minutes, seconds = divmod(round(value), 60)
             return f"eta {minutes}:{seconds:02} min" if minutes else f"eta {seconds} s"
-        case "data_wait":
-            return f"data wait {value:.0%}"
+        case "data_wait" | "mfu":
+            return f"{name.replace('_', ' ')} {value:.0%}"
         case _ if name.endswith("_bytes"):
             return f"{name.removesuffix('_bytes')} {value / 2**20:.0f} MiB"
         case _ if name.endswith("_s"):

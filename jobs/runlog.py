@@ -33,6 +33,10 @@ class RunLog:
         fresh.replace(self.path)
         self._write({"step": step, "start": {"host": socket.gethostname(), "pid": os.getpid(), **facts}})
 
+    def note(self, step: int, facts: Mapping[str, Any]) -> None:
+        """A line for the log alone."""
+        self._write({"step": step, **facts})
+
     def record(self, facts: Mapping[str, Any]) -> None:
         """A line about a step, to the log and to the trackers."""
         self._write(facts)

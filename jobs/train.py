@@ -110,8 +110,8 @@ def _following(job: TrainJob, name: str) -> Iterator[None]:
             record = _last_record(Path(job.output, "log.jsonl"))
             if record and int(record["step"]) != shown:
                 shown = int(record["step"])
-                names = ("loss", "samples_s", "tokens_s", "data_wait", "memory_bytes")
-                shown_facts = {name: record[name] for name in names}
+                names = ("loss", "samples_s", "tokens_s", "mfu", "data_wait", "memory_bytes", "skipped")
+                shown_facts = {name: record[name] for name in names if name in record}
                 progress("steps", shown, job.steps, eta_s=record["eta_s"], **shown_facts)
 
     thread = threading.Thread(target=follow, daemon=True)
