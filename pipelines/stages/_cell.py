@@ -6,7 +6,7 @@ import shutil
 import socket
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,29 +14,34 @@ from typing import TYPE_CHECKING, Any
 from pipelines.stages import _confine
 
 LIBRARY_BYTES = 2**30  # of address space for decoders that are imported when first needed
+UNREAD_BYTES = 2**15
 
 if TYPE_CHECKING:
     from modalities.base import Modality
     from pipelines.stages.process import Found, Look
 
 
-def main(socket_fd: int, parent: int, memory_bytes: int, module: str, modality: str, *folders: str) -> None:
+def main(fds: str, parent: str, allowed: str, module: str, modality: str, *folders: str) -> None:
     """Serve until the worker hangs up. Noise on standard output and error is harmless: they are not the line.
 
-    `module`: where MODALITY is taken from instead of the modalities on disk; "" for those. `modality` is
-    imported before the first sample comes, so that its time is not the sample's. `folders` may be read.
+    `fds`: of the line, the bell and the shelf. `parent`: its process. `allowed`: bytes of memory. `module`:
+    where MODALITY is taken from instead of the modalities on disk; "" for those. `modality` is imported
+    before the first sample comes, so that its time is not the sample's. `folders` may be read.
     """
+    line, bell, shelf = map(int, fds.split(","))
+    memory_bytes = int(allowed)
     os.mkdir(os.environ["TMPDIR"], 0o700)
     missing = _confine.confine(memory_bytes, read=folders, write=[os.environ["TMPDIR"]])
-    _confine.die_with(parent)
+    _confine.die_with(int(parent))
     import faulthandler
+    import gc
 
     faulthandler.enable()  # a crash in native code leaves the Python lines that led there on stderr
-    from pipelines.stages._frames import frame, read_frame
+    from pipelines.stages._frames import Shelf, frame, read_frame
 
     _modality(modality, module)
     cell = _Cell(module, _confine.address_space_bytes() + LIBRARY_BYTES + memory_bytes)
-    with socket.socket(fileno=socket_fd) as link, link.makefile("rb", buffering=2**18) as incoming:
+    with socket.socket(fileno=line) as link, link.makefile("rb", buffering=2**18) as incoming:
 
         def receive(size: int) -> bytes:
             data: bytes = incoming.read(size)
@@ -44,10 +49,31 @@ def main(socket_fd: int, parent: int, memory_bytes: int, module: str, modality: 
                 os._exit(0)  # the worker is gone or has closed us
             return data
 
-        link.sendall(frame({"missing": missing})[0])
+        _tell(link, bell, frame({"missing": missing}))
+        gc.freeze()  # libraries are not looked through again and again
         while True:
-            for part in cell.answers(*read_frame(receive, bounded=False)):
-                link.sendall(part)
+            message, blobs = read_frame(receive, bounded=False)
+            if "shelf" in message:
+                blobs = Shelf(shelf).take(message["shelf"])
+            _tell(link, bell, cell.answers(message, blobs))
+
+
+def _tell(link: socket.socket, bell: int, parts: Iterable[bytes]) -> None:
+    """Send them and ring once they are there: a worker that waits for the bell is not woken for each.
+
+    What the line may not hold unread is announced when it begins to come.
+    """
+    unread = 0
+    for part in parts:
+        unread += len(part)
+        if unread > UNREAD_BYTES:
+            link.sendall(part[:1])
+            os.write(bell, b"\0")
+            link.sendall(memoryview(part)[1:])
+            unread = 0
+        else:
+            link.sendall(part)
+    os.write(bell, b"\0")
 
 
 class _Cell:
@@ -56,6 +82,7 @@ class _Cell:
     def __init__(self, module: str, address_bytes: int) -> None:
         self.module, self.address_bytes = module, address_bytes
         self.scratch = Path(os.environ["TMPDIR"])
+        self.limit = 0  # of the address space, as it is set
 
     def answers(self, message: Mapping[str, Any], blobs: list[bytes]) -> Iterator[bytes]:
         """What to send back, request by request."""
@@ -73,7 +100,8 @@ class _Cell:
 
         look = _look(request, blobs)
         try:
-            os.ftruncate(2, 0)
+            if os.lseek(2, 0, os.SEEK_END):  # noise of the sample before
+                os.ftruncate(2, 0)
             found = self._work(look, request)
             files = [content for sample in found for content in getattr(sample, "files", {}).values()]
             return {"found": told(found)}, files
@@ -83,14 +111,17 @@ class _Cell:
             short = isinstance(e, MemoryError) or getattr(e, "errno", None) == errno.ENOMEM
             return {"bad": ["out-of-memory" if short else "crashed", traceback.format_exc(limit=-3)]}, []
         finally:
-            for left in self.scratch.iterdir():  # the folder itself stays: the kernel knows it, not its name
+            for name in os.listdir(self.scratch):  # the folder stays: the kernel knows it, not its name
+                left = self.scratch / name
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
     def _work(self, look: "Look", request: Mapping[str, Any]) -> "Found":
         from pipelines.stages.process import build, examine
 
-        mapped_bytes = sum(os.path.getsize(path) for path in request["paths"].values())
-        _confine.limit_address_space(self.address_bytes + mapped_bytes)
+        limit = self.address_bytes + sum(os.path.getsize(path) for path in request["paths"].values())
+        if limit != self.limit:
+            _confine.limit_address_space(limit)
+            self.limit = limit
         modality, given = _modality(request["modality"], self.module), request["given"]
         if request["do"] == "examine":
             return list(examine(look, modality, request["stages"], **given))
@@ -127,4 +158,4 @@ def _modality(name: str, module: str) -> "Modality":
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])
+    main(*sys.argv[1:])

@@ -1,8 +1,16 @@
-"""How a worker and its sandbox talk: a length, JSON text, then bytes. Nothing in it can name code to run."""
+"""How a worker and its sandbox talk: a length, JSON text, then bytes. Nothing in it can name code to run.
 
+Small bytes of requests go over a shelf, a file in memory that both hold open: one call to lay them down and
+one each to take them, where the line takes several and makes both sides wait for each other.
+"""
+
+import fcntl
 import json
+import os
 import struct
+import sys
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from modalities.base import MAX_DECODED_BYTES
@@ -11,6 +19,9 @@ HEADER = struct.Struct("<IQ")  # bytes of JSON, bytes of all blobs
 MAX_JSON_BYTES = 64 * 2**20  # a cut may plan a hundred thousand pieces
 JOINED_BYTES = 8 * 2**20  # one copy costs less than many calls
 MAX_BLOB_BYTES = 2 * MAX_DECODED_BYTES  # the files of one built sample
+
+SHELF_BYTES = 8 * 2**20
+_MOST_BLOBS = 1000  # IOV_MAX is 1024
 
 Receive = Callable[[int], bytes]  # exactly so many bytes, or it raises
 
@@ -47,3 +58,37 @@ def read_frame(receive: Receive, *, bounded: bool = True) -> tuple[dict[str, Any
     if sum(sizes) != blob_bytes:
         raise Garbled(f"want blobs of {blob_bytes:,} bytes, got a list of {sum(sizes):,}")
     return message, [receive(size) for size in sizes]
+
+
+class Shelf:
+    """A file in memory of SHELF_BYTES, which nobody can make larger or smaller."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    @classmethod
+    def new(cls) -> "Shelf | None":
+        """None where the system has none."""
+        if not sys.platform.startswith("linux"):
+            return None
+        fd = os.memfd_create("rayloom", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, SHELF_BYTES)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        return cls(fd)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+    def lay_down(self, blobs: Sequence[bytes]) -> list[int] | None:
+        """Put them there in place of what lay there: their sizes, or None if they do not fit."""
+        sizes = [len(blob) for blob in blobs]
+        if sum(sizes) > SHELF_BYTES or len(sizes) > _MOST_BLOBS:
+            return None
+        return sizes if os.pwritev(self.fd, blobs, 0) == sum(sizes) else None
+
+    def take(self, sizes: Sequence[int]) -> list[bytes]:
+        """What was laid down."""
+        starts = accumulate(sizes, initial=0)
+        return [os.pread(self.fd, size, at) for size, at in zip(sizes, starts, strict=False)]

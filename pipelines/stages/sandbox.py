@@ -12,7 +12,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,8 +26,9 @@ import modalities
 from modalities.base import BadSample, Meta, Modality
 from pipelines.stages import process
 from pipelines.stages._answer import checked_answer, checked_refusal, cleaned
-from pipelines.stages._frames import Garbled, frame, read_frame
+from pipelines.stages._frames import Garbled
 from pipelines.stages._landlock import home, libraries
+from pipelines.stages._line import Line
 from pipelines.stages.process import Compare, Filtered, Found, Look, Sample, Stage
 
 SWITCH = "RAYLOOM_SANDBOX"
@@ -93,7 +93,7 @@ class Sandbox:
         self._known: Modality | None = None  # found on disk
         self._served = 0  # samples this child has answered for
         self._child: subprocess.Popen[bytes] | None = None
-        self._link: socket.socket
+        self._line: Line
         self._noise: BinaryIO
         self._folder = ""
         self._readable: frozenset[str] = frozenset()  # folders of local files that this child may read
@@ -147,7 +147,7 @@ class Sandbox:
         child, self._child = self._child, None
         if child is None or os.getpid() != self._owner:
             return
-        self._link.close()
+        self._line.close()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
@@ -177,9 +177,7 @@ class Sandbox:
         first, self._number = self._number, self._number + len(requests)
         message = {"number": first, "requests": [request.facts for request in requests]}
         try:
-            for part in frame(message, [blob for request in requests for blob in request.blobs]):
-                self._link.settimeout(max(deadline - time.monotonic(), 0.001))
-                self._link.sendall(part)
+            self._line.send(message, [blob for request in requests for blob in request.blobs], deadline)
             for number, request in enumerate(requests, first):
                 outcomes.append(self._answer(number, request))
                 self._served += 1
@@ -197,8 +195,7 @@ class Sandbox:
             raise
 
     def _answer(self, number: int, request: Request) -> Found | BadSample:
-        deadline = time.monotonic() + self.timeout_s
-        answer, files = read_frame(lambda size: self._receive(size, deadline))
+        answer, files = self._line.receive(time.monotonic() + self.timeout_s, self._alive)
         if answer.get("number") != number:
             raise Garbled("it is the answer to another request")
         if "bad" not in answer:
@@ -210,23 +207,8 @@ class Sandbox:
             raise _Died(bad.reason, f"{allowed}\n{bad.detail}")
         return bad
 
-    def _receive(self, size: int, deadline: float) -> bytes:
-        data = bytearray(size)
-        view, got = memoryview(data), 0
-        while got < size:
-            if (left := deadline - time.monotonic()) <= 0:
-                raise TimeoutError
-            self._link.settimeout(min(left, 1.0))  # a process it left behind may hold the line open
-            try:
-                count = self._link.recv_into(view[got:])
-            except TimeoutError:
-                if self._child is None or self._child.poll() is not None:
-                    raise EOFError from None
-                continue
-            if count == 0:
-                raise EOFError
-            got += count
-        return bytes(data)
+    def _alive(self) -> bool:
+        return self._child is not None and self._child.poll() is None
 
     def _ready(self, modality: str, folders: frozenset[str]) -> bool:
         """Have a child that may read `folders`. True when it has answered for other samples before."""
@@ -250,22 +232,27 @@ class Sandbox:
         return data_pages * PAGE_BYTES > self.memory_bytes // 2
 
     def _start(self, modality: str) -> None:
-        self._link, theirs = socket.socketpair()
+        self._line = Line()
         self._noise = tempfile.TemporaryFile("a+b")  # noqa: SIM115  # closed with the child
         self._folder = str(Path(tempfile.gettempdir(), f"rayloom-{os.getpid()}-{secrets.token_hex(8)}"))
-        numbers = (theirs.fileno(), os.getpid(), self.memory_bytes)
+        ends = self._line.theirs
+        numbers = (",".join(map(str, ends)), str(os.getpid()), str(self.memory_bytes))
         read = [*libraries(everything=self.module is not None), *sorted(self._readable)]
-        with theirs:
+        try:
             self._child = subprocess.Popen(
-                [sys.executable, "-P", "-m", CELL, *map(str, numbers), self.module or "", modality, *read],
-                cwd="/", env=_environment(self._folder), pass_fds=[theirs.fileno()], start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=self._noise, stderr=self._noise,
+                [sys.executable, "-P", "-m", CELL, *numbers, self.module or "", modality, *read],
+                cwd="/", env=_environment(self._folder), pass_fds=[end for end in ends if end >= 0],
+                start_new_session=True, stdin=subprocess.DEVNULL, stdout=self._noise, stderr=self._noise,
             )  # fmt: skip
+        except BaseException:
+            self._line.close()
+            raise
+        self._line.started()
         self.starts += 1
         self._served = 0
         deadline = time.monotonic() + START_S
         try:
-            hello, _ = read_frame(lambda size: self._receive(size, deadline))
+            hello, _ = self._line.receive(deadline, self._alive)
         except (ConnectionError, EOFError, TimeoutError, Garbled) as e:
             detail = self._death().args[1]
             raise SandboxError(

@@ -1,6 +1,7 @@
 """What a hostile sample can do to the worker and to its neighbours: nothing."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -65,7 +66,13 @@ def litter():
     raise BadSample("told", tempfile.mkdtemp())
 def peek(path): raise BadSample("told", open(path).read())
 def where(): raise BadSample("told", __import__("modalities").__file__)
-def fine(): pass
+def ends(): return [int(end) for end in sys.argv[1].split(",")]
+def mute(): os.close(ends()[1])
+def flood():
+    for _ in range(40): os.write(ends()[1], b"x" * 10_000)
+def scribble(): os.pwrite(ends()[2], b"hang " * 100, 0)
+def truncate(): os.ftruncate(ends()[2], 0)
+def fine(*_): pass
 
 def probe(raw):
     return {"size": raw.size}
@@ -166,6 +173,42 @@ def test_a_hang_is_stopped_and_its_neighbours_get_all_their_time(examine: Callab
     before, bad, after = examine("fine", "hang", "fine", timeout_s=2)
     assert (before, after) == ("ok", "ok")
     assert (bad.reason, bad.detail) == ("timeout", "no result after 2 s; the decoder was stopped")
+
+
+@pytest.mark.parametrize("word", ["mute", "flood", "scribble"])
+def test_bell_and_shelf_are_no_weapons(examine: Callable[..., list[Any]], word: str) -> None:
+    for _ in range(2):
+        assert examine("fine", word, "fine", "fine") == ["ok"] * 4
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="no shelf elsewhere")
+def test_the_shelf_cannot_be_taken_away(examine: Callable[..., list[Any]]) -> None:
+    [bad] = examine("truncate")
+    assert "Operation not permitted" in bad.detail
+    assert examine("fine") == ["ok"]
+
+
+@pytest.mark.parametrize("size", [10, 8 * 2**20 - 4, 8 * 2**20 + 1, 20 * 2**20])
+def test_requests_and_answers_of_any_size_come_whole(poison: Modality, size: int) -> None:
+    look = Look(raw=Raw(name="a.poison", content=b"fine".ljust(size)), sidecars={"txt": b"t"})
+    small = Look(raw=Raw(name="b.poison", content=b"fine"), sidecars={})
+    given: dict[str, Any] = {"meta": {"size": size}, "spec": None, "suffix": ""}
+    with Sandbox(module="rayloom_poison") as sandbox:
+        assert sandbox.build(look, poison, [], **given) == process.build(look, poison, [], **given)
+        found = sandbox.examine([small, look, small], poison, [])
+        assert [sample.meta["size"] for [sample] in found] == [4, size, 4]  # type: ignore[union-attr,misc]
+
+
+def test_a_worker_is_not_woken_for_each_answer(examine: Callable[..., list[Any]]) -> None:
+    examine("fine")
+
+    def sleeps() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+
+    before = sleeps()
+    for _ in range(20):
+        examine(*["fine"] * 16)
+    assert sleeps() - before < 20 * 16 / 2
 
 
 def test_one_child_serves_many_and_a_healthy_one_is_kept(examine: Callable[..., list[Any]]) -> None:
@@ -286,7 +329,7 @@ def test_a_kernel_without_landlock_is_told_of_once(
 
     monkeypatch.setattr(module, "_told", set())
     cell = "import sys; from pipelines.stages import _landlock, _cell; _landlock.CREATE_RULESET = 1023; "
-    cell += "_cell.main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])"
+    cell += "_cell.main(*sys.argv[1:])"
     real = subprocess.Popen
 
     def without(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
