@@ -13,9 +13,8 @@ from modalities.base import Arrays
 from modalities.grey import histogram, laplacian_variance
 from modalities.image.colour import check, luminance
 
-SHORTEST = (
-    160  # pixels: a picture is halved while its shorter side stays at least as long, three times at most
-)
+ENOUGH = 2**13  # pixels: of more, rows evenly spread
+SHORTEST = 160  # pixels: a picture is halved while no side gets shorter, three times at most
 _BITS = 64
 
 
@@ -28,6 +27,7 @@ def quality(arrays: Arrays) -> dict[str, float]:
     """Numbers of the luminance (alpha over white, 16 bits cut to 8), halved while both sides keep SHORTEST.
 
     So pictures of different sizes compare, and the grain of single pixels of a large one does not count.
+    Of many pixels rows spread evenly are looked at.
 
     blur: variance of the Laplacian (4 neighbours, luminance 0..255); LOW means blurred (Pech-Pacheco, 2000).
     exposure, contrast: mean and standard deviation, luminance 0..1.
@@ -56,16 +56,18 @@ def _reduced(image: NDArray[np.uint8 | np.uint16]) -> NDArray[np.uint8]:
 
 def numbers(grey: NDArray[np.uint8], aspect: float) -> dict[str, float]:
     """`quality` of a luminance (h, w) already reduced, either way up; `aspect` is the picture's."""
-    grey = np.ascontiguousarray(grey)
-    counts = histogram(grey)
-    mean = float(counts @ _LEVELS) / grey.size
-    share = counts[counts > 0] / grey.size
+    # Odd: a screen's lines come in twos and fours.
+    every = max(1, min(grey.size // ENOUGH - 1, len(grey) // 8)) | 1
+    counts = histogram(grey[every // 2 :: every])
+    total = int(counts.sum())
+    mean = float(counts @ _LEVELS) / total
+    share = counts[counts > 0] / total
     return {
-        "blur": laplacian_variance(grey),
+        "blur": laplacian_variance(grey, every),
         "exposure": mean / 255,
-        "contrast": max(0.0, float(counts @ _SQUARES) / grey.size - mean * mean) ** 0.5 / 255,
+        "contrast": max(0.0, float(counts @ _SQUARES) / total - mean * mean) ** 0.5 / 255,
         "entropy": abs(float(share @ np.log2(share))),
-        "saturation": float(counts[0] + counts[255]) / grey.size,
+        "saturation": float(counts[0] + counts[255]) / total,
         "aspect": aspect,
     }
 
@@ -88,6 +90,12 @@ def _waves(length: int) -> NDArray[np.float64]:
     return whole
 
 
+@lru_cache(maxsize=256)
+def _flat(height: int, width: int) -> NDArray[np.float64]:
+    """What a flat picture of level 1 has of each wave, by rounding."""
+    return np.outer(_waves(height).sum(axis=1), _waves(width).sum(axis=1))
+
+
 def printed(grey: NDArray[np.uint8]) -> int:
     """`fingerprint` of a luminance (h, w) as displayed."""
     steps = [-(-side // 512) for side in grey.shape]
@@ -97,8 +105,7 @@ def printed(grey: NDArray[np.uint8]) -> int:
     # Whole numbers, at most 2**24 here and 2**40 there, so the sums are exact in any order.
     rows = down.astype(np.float32) @ grey.astype(np.float32)
     found = rows.astype(np.float64) @ across.T
-    mean = np.rint(found[0, 0] / (2**14 * grey.size))
-    found -= mean * np.outer(down.sum(axis=1), across.sum(axis=1))  # what a flat picture has, by rounding
+    found -= np.rint(found[0, 0] / (2**14 * grey.size)) * _flat(*grey.shape)
     values = found.reshape(-1)[_PLACES]
     values[np.abs(values) < 2**4 * grey.size] = 0  # below a grey level in one of 32 x 32 pixels: rounding
     bits = values > np.sort(values)[_BITS // 2]
