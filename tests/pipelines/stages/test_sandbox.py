@@ -72,6 +72,7 @@ def flood():
     for _ in range(40): os.write(ends()[1], b"x" * 10_000)
 def scribble(): os.pwrite(ends()[2], b"hang " * 100, 0)
 def truncate(): os.ftruncate(ends()[2], 0)
+def nap(): time.sleep(0.01)
 def fine(*_): pass
 
 def probe(raw):
@@ -206,9 +207,9 @@ def test_a_worker_is_not_woken_for_each_answer(examine: Callable[..., list[Any]]
         return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
 
     before = sleeps()
-    for _ in range(20):
-        examine(*["fine"] * 16)
-    assert sleeps() - before < 20 * 16 / 2
+    for _ in range(4):
+        examine(*["nap"] * 16)
+    assert sleeps() - before < 4 * 16 / 2
 
 
 def test_one_child_serves_many_and_a_healthy_one_is_kept(examine: Callable[..., list[Any]]) -> None:
