@@ -111,6 +111,17 @@ def test_the_state_is_small_and_belongs_to_its_mixture(parts: list[Part]) -> Non
         Loader(parts, batch_size=6).load_state_dict(state)
 
 
+@pytest.mark.parametrize("mix", ["batches", "samples"])
+def test_raw_samples_of_a_mixture_come_in_the_order_of_its_batches(dataset: Dataset, mix: str) -> None:
+    few = [
+        Part(dataset=dataset, name=split, weight=weight, split=split, options=SMALL["image"])
+        for split, weight in (("train", 0.7), ("val", 0.3))
+    ]
+    want = [batch["key"] for batch in Loader(few, batch_size=4, mix=mix)]
+    assert [batch["key"] for batch in Loader(few, batch_size=4, mix=mix).raw()] == want
+    assert len({tuple(keys) for keys in want}) > 1
+
+
 def test_mistakes_are_said(parts: list[Part], tmp_path: Any) -> None:
     with pytest.raises(ValueError, match="mix must be 'batches' or 'samples', got 'tokens'"):
         Loader(parts, batch_size=4, mix="tokens")
