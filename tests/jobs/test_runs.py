@@ -18,6 +18,7 @@ from jobs.config.schema import InferJob, IngestJob, TrainJob
 from jobs.ingest import ingest_dataset
 from jobs.meters import GAUGES
 from pipelines.graphs.predict import read_predictions
+from pipelines.jsontext import digest
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.manifest import Conflict
 from pipelines.shards.storage import open_storage
@@ -172,7 +173,7 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_was(run: Mak
     job = run(tmp_path / "killed", steps=40, checkpoint_every=2)
     with ThreadPoolExecutor(1) as threads:
         done = threads.submit(train.train_model, job)
-        while not done.done() and len(records := log(job.output)) < 6:
+        while not done.done() and len(records := log(job.output)) < 7:
             time.sleep(0.02)
         assert not done.done()
         os.kill(records[0]["start"]["pid"], signal.SIGKILL)
@@ -198,6 +199,22 @@ def test_predictions_stand_beside_the_samples_and_a_second_run_does_nothing(
     assert table["error"].null_count == table.num_rows
     assert infer.run(job) == 0
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_predictions_are_of_the_best_checkpoint_where_the_job_says_so(
+    run: Make, images: str, tmp_path: Path
+) -> None:
+    how: dict[str, Any] = {"learning_rate": 1e-12, "steps": 3, "validation": {"every": 1}}
+    trained = run(tmp_path / "run", **how)  # nothing is learned: the first measurement stays the best
+    train.train_model(trained)
+    storage = open_storage(trained.output)
+    assert checkpoint.steps(storage) == [3, 1]
+    values = {"kind": "infer", "dataset": images, "checkpoint": trained.output, "split": "val"}
+    for pick, step in (("best", 1), ("last", 3)):
+        job = InferJob.model_validate(values | {"pick": pick, "output": str(tmp_path / pick)})
+        snapshot, _ = infer.infer_dataset(job)
+        used = checkpoint.read(storage, step, optimizer=False)
+        assert snapshot.model == digest([used.digest, "val", "averaged"])[:32]
 
 
 def test_only_new_shards_are_predicted_and_another_model_is_refused(whole: TrainJob, tmp_path: Path) -> None:
