@@ -10,7 +10,8 @@ from modalities.pointcloud import thinning
 from modalities.pointcloud.schema import unit_intensity
 from modalities.pointcloud.thinning import Axes, mixed, runs, thin
 
-_ASKED = 512  # points whose nearest neighbour is looked up
+_ASKED = 256  # points whose nearest neighbour is looked up
+_SOME = 4096  # points that shape and intensities are taken from
 _COMPARED = 2**20  # distances that this may take
 
 
@@ -18,10 +19,10 @@ def quality(arrays: Arrays) -> Mapping[str, float]:
     """Finite numbers; lengths in units of the coordinates.
 
     density: points a square unit of ground that has points. spacing: median distance to the nearest other
-    point, of 512 points. nan_share: of all points. duplicate_share: of the finite ones. flatness: 1 for a
-    plane, 0 for a ball. intensity_*: of intensities in [0, 1], 0 without any. Above `thinning.MOST` points
-    duplicate_share, flatness and intensity_* are those of a fixed part of the points, and spacing that of
-    some of the ground.
+    point, of 256 points. nan_share: of all points. duplicate_share: of the finite ones. flatness: 1 for a
+    plane, 0 for a ball. intensity_*: of intensities in [0, 1], 0 without any. flatness and intensity_* are
+    those of some 4096 points; above `thinning.MOST` points duplicate_share is that of a fixed part of them,
+    and spacing that of some of the ground.
     """
     return numbers(arrays, thin(arrays["points"]))
 
@@ -36,11 +37,9 @@ def numbers(arrays: Arrays, part: Axes) -> Mapping[str, float]:
     marks = np.sort(mixed(part))
     out["duplicate_share"] = float((marks[1:] == marks[:-1]).sum() / len(marks)) if len(marks) else 0.0
     ground = _Ground(points, part if whole else None, low, high, finite)
-    out |= {"density": ground.density(), "flatness": _flatness(part)}
+    out |= {"density": ground.density(), "flatness": _flatness(part[:, :: -(-part.shape[1] // _SOME) or 1])}
     out["spacing"] = _spacing(part if finite <= thinning.MOST else ground.part())
-    intensity = unit_intensity(
-        {k: v[:: -(-len(v) // thinning.MOST)] for k, v in arrays.items() if k == "intensity"}
-    )
+    intensity = unit_intensity({k: v[:: -(-len(v) // _SOME)] for k, v in arrays.items() if k == "intensity"})
     out["intensity_mean"] = float(intensity.mean()) if intensity is not None else 0.0
     out["intensity_std"] = float(intensity.std()) if intensity is not None else 0.0
     return out
