@@ -25,24 +25,39 @@ class Feed:
         workers = accelerator.num_processes
         places = [job.dataset, *(part.dataset for part in job.more)]
         opened = [Dataset.open(place, number) for place, number in zip(places, snapshots, strict=True)]
-        common: dict[str, Any] = {
-            "options": spec["data"], "targets": spec["targets"], "labelled": spec["task"] == "classification",
-        }  # fmt: skip
+        own = _of_task(spec)
         every: dict[str, Any] = {
             "batch_size": job.batch_size // workers, "rank": accelerator.process_index, "world_size": workers,
             "num_workers": job.loader_workers, "skip_bad": job.skip_bad,
         }  # fmt: skip
-        learn = {**common, "split": "train", "augment": True if job.augment is None else list(job.augment)}
-        mine = {**every, "seed": job.seed, "blend": job.blend or None, "open_shards": job.open_shards}
+        learn: dict[str, Any] = {
+            "split": "train",
+            "augment": True if job.augment is None else list(job.augment),
+        }
+        mine: dict[str, Any] = {
+            **every,
+            "seed": job.seed,
+            "blend": job.blend or None,
+            "open_shards": job.open_shards,
+        }
+        more = spec.get("more", [None] * len(job.more))  # specs of other tasks
+        self.tasks = [spec["task"], *(other["task"] for other in more if other)]
         if job.more:
             weights = [job.weight, *(part.weight for part in job.more)]
-            parts = [Part(dataset=d, weight=w, **learn) for d, w in zip(opened, weights, strict=True)]
-            self.loader = Loader(parts, mix="samples", **mine)
+            numbers = iter(range(1, len(self.tasks)))
+            named = [0, *(next(numbers) if other else 0 for other in more)]
+            options = [own, *(_of_task(other) if other else own for other in more)]
+            parts = [
+                Part(dataset=d, weight=w, name=str(n), **how, **learn)
+                for d, w, n, how in zip(opened, weights, named, options, strict=True)
+            ]
+            # Samples of several tasks have other fields, so a batch is of one of them.
+            self.loader = Loader(parts, mix="batches" if any(more) else "samples", **mine)
         else:
-            self.loader = Loader(opened[0], tail=job.output if job.tail else None, **learn, **mine)
+            self.loader = Loader(opened[0], tail=job.output if job.tail else None, **own, **learn, **mine)
         split = job.validation.split
         there = any(shard.split == split for shard in opened[0].manifest.shards)
-        self.held_out = Loader(opened[0], split=split, shuffle=False, **common, **every) if there else None
+        self.held_out = Loader(opened[0], split=split, shuffle=False, **own, **every) if there else None
 
     def stream(self) -> Iterator[Mapping[str, Any]]:
         """Batches without end. ValueError when a dataset that is followed has grown by a class."""
@@ -56,7 +71,7 @@ class Feed:
                 )
             yield batch
 
-    def passes(self, batch: Mapping[str, Any]) -> Iterator[tuple[dict[str, Tensor], float]]:
+    def passes(self, batch: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], float]]:
         """The batch on the device in `accumulate` passes, and what share of the step's loss each has.
 
         Shares are such that the mean over workers of the weighted sums of losses is the mean over samples.
@@ -65,6 +80,7 @@ class Feed:
         device, passes = self.accelerator.device, self.job.accumulate
         workers = self.accelerator.num_processes
         tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
+        task = {"task": self.task_of(batch)} if len(self.tasks) > 1 else {}
         size, mine = self.job.batch_size // workers // passes, len(batch["key"])
         self.samples = self._of_all(mine) if self.uneven else self.job.batch_size
         if not self.samples:
@@ -76,10 +92,23 @@ class Feed:
             if there and not self.spare:
                 self.spare = {name: value[:1].clone() for name, value in part.items()}
             blank = self.spare or {name: v.new_zeros((1, *v.shape[1:])) for name, v in part.items()}
-            yield part if there else blank, there * workers / self.samples
+            yield (part if there else blank) | task, there * workers / self.samples
+
+    def task_of(self, batch: Mapping[str, Any]) -> int:
+        """The number of the task that a batch is of, in `tasks`."""
+        return int(batch["source"][0]) if len(self.tasks) > 1 and len(batch["source"]) else 0
 
     def _of_all(self, mine: int) -> int:
         import torch
 
         rows = torch.tensor(mine, device=self.accelerator.device)
         return int(self.accelerator.reduce(rows, "sum"))
+
+
+def _of_task(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What a loader must give for a task."""
+    return {
+        "options": spec["data"],
+        "targets": spec["targets"],
+        "labelled": spec["task"] == "classification",
+    }

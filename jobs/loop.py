@@ -97,13 +97,16 @@ class Run:
             batch = next(batches)
             meter.data()
             if main and meter.flops is None:
-                self.log.note(self.step, meter.know(self.spec, batch, job.precision))
+                task = self.feed.task_of(batch)
+                self.log.note(self.step, meter.know(self.spec, batch, job.precision, task))
             # The randomness of a step depends on the step alone, so there is no state to save and restore.
             torch.manual_seed(job.seed * 1_000_003 + self.step * 1_009 + accelerator.process_index)
             facts = self._update(batch)
             self.step += 1
             if main:
                 facts |= meter.end(samples=self.feed.samples, left=job.steps - self.step)
+                if len(self.feed.tasks) > 1:
+                    facts[f"loss_{self.feed.tasks[self.feed.task_of(batch)]}"] = facts["loss"]
                 if job.skip_bad:
                     facts["skipped"] = self.feed.loader.skipped.total()
                 self.log.record({"step": self.step, **facts})

@@ -47,12 +47,14 @@ class Meter:
         """The batch is there."""
         self._waited = time.perf_counter() - self._began
 
-    def know(self, spec: Mapping[str, Any], batch: Mapping[str, Any], precision: str) -> dict[str, Any]:
+    def know(
+        self, spec: Mapping[str, Any], batch: Mapping[str, Any], precision: str, task: int = 0
+    ) -> dict[str, Any]:
         """Learn what a sample costs and what the device can do; the time that this takes is of no step."""
         from jobs.utilisation import peak_flops, sample_flops
 
         began = time.perf_counter()
-        self.flops = sample_flops(spec, batch)
+        self.flops = sample_flops(spec, batch, task)
         self.peak, source = peak_flops(self._device, precision)
         self._spared_s = time.perf_counter() - began
         return {"sample_flops": self.flops, "peak_flops": self.peak, "peak_from": source}

@@ -15,14 +15,17 @@ from models.block import Block
 
 def accelerator_of(job: TrainJob, *, trackers: Any = None, project_dir: str | None = None) -> Any:
     """What accelerate knows of this process; ValueError for a precision that its device has not."""
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
 
+    several = any(part.task for part in job.more)
     AcceleratorState._reset_state(reset_partial_state=True)  # of a run that this process did before
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision="no" if job.precision == "fp32" else job.precision,
         log_with=trackers or None,
+        # A step of one task leaves the heads of the others alone.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=several)],
         project_dir=project_dir,
     )
     if job.precision == "fp16" and accelerator.scaler is None:  # accelerate would compute in fp32

@@ -79,13 +79,16 @@ def _open(place: str, snapshot: int | None) -> Any:
 def run_config(job: TrainJob, *datasets: Any) -> dict[str, Any]:
     """What a Run is made from, JSON-able: the job, the snapshots, and what the model takes and gives."""
     from jobs.runlog import trackers_of
-    from jobs.wiring import check_mixture, task_spec
+    from jobs.wiring import check_mixture, part_specs, task_spec
 
     check_mixture(job, datasets)
+    spec = task_spec(job, datasets[0])
+    if any(part.task for part in job.more):
+        spec["more"] = part_specs(job, datasets)
     trackers_of(job)  # one that is missing is said before Ray starts
     return {
         "job": job.model_dump(),
-        "spec": task_spec(job, datasets[0]),
+        "spec": spec,
         "snapshots": [dataset.manifest.number for dataset in datasets],
         "manifests": [dataset.manifest.digest for dataset in datasets],
     }

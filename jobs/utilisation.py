@@ -47,7 +47,7 @@ def _seconds(left: Tensor) -> float:
     return time.perf_counter() - began
 
 
-def sample_flops(spec: Mapping[str, Any], batch: Mapping[str, Tensor]) -> float:
+def sample_flops(spec: Mapping[str, Any], batch: Mapping[str, Any], task_number: int = 0) -> float:
     """FLOPs of a forward and a backward pass of one sample, recomputation apart; counted on two at most.
 
     On a CPU and a copy of the model: what compiled or fused kernels compute cannot be seen from outside.
@@ -56,6 +56,7 @@ def sample_flops(spec: Mapping[str, Any], batch: Mapping[str, Tensor]) -> float:
     from models.ops.flops import count_flops
 
     task = build_task(spec).train()
-    part = {name: value[:2].cpu() for name, value in batch.items() if isinstance(value, Tensor)}
+    part: dict[str, Any] = {n: value[:2].cpu() for n, value in batch.items() if isinstance(value, Tensor)}
     samples = len(next(iter(part.values())))
+    part["task"] = task_number
     return count_flops(lambda: task(part)["loss"].backward()) / samples

@@ -36,9 +36,7 @@ def task_spec(job: TrainJob, dataset: Dataset) -> dict[str, Any]:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {sorted({*known} - {'arrays', 'rng'})}"
         raise LookupError(f"data: {modality} has no option {unknown[0]!r}; {hint}")
     targets = [job.target] if job.target and job.target.startswith(("meta.", "quality.")) else []
-    probe = Loader(
-        dataset, batch_size=1, options=data, targets=targets, shuffle=False, skip_bad=job.skip_bad
-    )
+    probe = Loader(dataset, batch_size=1, options=data, targets=targets, shuffle=False, skip_bad=job.skip_bad)
     first = next(batch for batch in probe if batch["key"])
     x = first[INPUTS[modality]["x"]]
     # A cloud has its features last; a cube's bands are tokens, each of one channel.
@@ -78,12 +76,32 @@ def task_spec(job: TrainJob, dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def part_specs(job: TrainJob, datasets: Sequence[Dataset]) -> list[dict[str, Any] | None]:
+    """The spec of each part of `more` that has a task of its own, None for the others."""
+    from models.heads.base import HEADS
+    from models.objectives.base import OBJECTIVES
+    from models.registry import options_of
+
+    main = OBJECTIVES[job.task]
+    own = {*options_of(main), *options_of(HEADS[main.head])}  # what the other tasks and heads do not take
+    shared = {n: v for n, v in job.model.options.items() if n not in own and not n.startswith("head")}
+    found: list[dict[str, Any] | None] = []
+    for part, dataset in zip(job.more, datasets[1:], strict=True):
+        change = {
+            "dataset": part.dataset, "task": part.task, "target": part.target, "more": (),
+            "model": job.model.model_copy(update={"options": shared | part.options}),
+            "label_smoothing": job.label_smoothing if part.task == "classification" else 0.0,
+        }  # fmt: skip
+        found.append(task_spec(job.model_copy(update=change), dataset) if part.task else None)
+    return found
+
+
 def check_mixture(job: TrainJob, datasets: Sequence[Dataset]) -> None:
     """ValueError unless all datasets of a run hold one kind of data, and the same classes if they count."""
     first, *others = datasets
-    names = ["modality", "classes"] if job.task == "classification" else ["modality"]
     for part, other in zip(job.more, others, strict=True):
-        for name in names:
+        counts = job.task == "classification" and part.task is None
+        for name in ("modality", "classes") if counts else ("modality",):
             want, got = getattr(first.manifest, name), getattr(other.manifest, name)
             if want != got:
                 raise ValueError(
@@ -124,12 +142,17 @@ def _segment_classes(probe: Loader, job: TrainJob) -> int:
 
 def build_task(spec: Mapping[str, Any]) -> Any:
     """The torch module that a spec describes, with fresh weights."""
+    from jobs.several import Several
     from models import create_task
 
-    return create_task(
-        spec["task"],
-        model=spec["model"],
-        inputs=spec["inputs"],
-        num_outputs=spec["num_outputs"],
-        **spec["options"],
-    )
+    tasks = [
+        create_task(
+            one["task"],
+            model=one["model"],
+            inputs=one["inputs"],
+            num_outputs=one["num_outputs"],
+            **one["options"],
+        )
+        for one in (spec, *filter(None, spec.get("more", ())))
+    ]
+    return Several(tasks) if len(tasks) > 1 else tasks[0]

@@ -59,6 +59,7 @@ def runs(config_of: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return config_of(folder / name, **(HOW | changes))
 
     divided: dict[str, Any] = {"workers": 2, "parallel": "fsdp"}
+    hidden = [{"dataset": config("x")["job"]["dataset"], "task": "masked"}]
     by_one(config("elastic", steps=9), until=3)
     by_two(
         folder,
@@ -68,6 +69,10 @@ def runs(config_of: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
             config("cut", **divided) | {"until": 3},
             config("cut", **divided),
             config("elastic", steps=9, **divided) | {"until": 6},
+            *(
+                config(f"several_{how}", steps=4, workers=2, parallel=how, more=hidden)
+                for how in ("ddp", "fsdp")
+            ),
         ],
     )
     by_one(config("elastic", steps=9), until=9)
@@ -94,6 +99,12 @@ def test_a_divided_model_learns_as_whole_copies_do(runs: Path) -> None:
         assert first.keys() == second.keys()
         assert all(second[name].allclose(value, atol=2e-5) for name, value in first.items())
     assert joined.facts["summary"]["metrics"] == whole.facts["summary"]["metrics"]
+
+
+def test_several_tasks_are_learned_by_copies_as_by_a_divided_model(runs: Path) -> None:
+    records = [json.loads(line) for line in (runs / "several_fsdp/log.jsonl").read_text().splitlines()]
+    assert {"loss_classification", "loss_masked"} <= {name for record in records for name in record}
+    assert losses(runs / "several_fsdp") == pytest.approx(losses(runs / "several_ddp"), rel=1e-6)
 
 
 def test_each_process_stores_the_part_that_it_has(runs: Path) -> None:

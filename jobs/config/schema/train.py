@@ -35,10 +35,25 @@ class Validation(Section):
 
 
 class Part(Section):
-    """One dataset more to train on, of the same modality and with the same classes."""
+    """One dataset more to train on, of the same modality; a task of its own gets a head of its own."""
 
     dataset: Annotated[Place, INCIDENTAL] = Field(description="what an ingest job wrote")
     weight: float = Field(default=1.0, gt=0, description="its share of the samples, against the others'")
+    task: TaskName | None = Field(
+        default=None, description="what is learned from it; null: the job's task, with the same classes"
+    )
+    target: str | None = Field(
+        default=None, min_length=1, description="of a regression, as the job's own target"
+    )
+    options: Options = Field(
+        default_factory=dict, description="of its task and head, beside model.options, such as mask_ratio"
+    )
+
+    @model_validator(mode="after")
+    def _of_its_task(self) -> Self:
+        if self.task is None and (self.options or self.target):
+            raise ValueError("options and target are those of a task; give task, too")
+        return self
 
 
 class TrainJob(JobSection):
@@ -186,6 +201,8 @@ class TrainJob(JobSection):
             raise ValueError(f"label_smoothing is for task: classification, and task is {self.task}")
         if self.blend and self.task != "classification":
             raise ValueError(f"blend is for task: classification, and task is {self.task}")
+        if self.blend and any(part.task for part in self.more):
+            raise ValueError("blend is for one task, and more has others; leave one of the two out")
         if self.tail and self.more:
             raise ValueError("tail follows one dataset, and there are more; leave one of the two out")
         if self.parallel == "fsdp" and self.precision == "fp16":
