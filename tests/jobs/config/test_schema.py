@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.config import InferJob, IngestJob, TrainJob, load_job
+from jobs.config import ConfigError, InferJob, IngestJob, TrainJob, load_job
 
 INGEST = """\
 kind: ingest            # modality: image | video | pointcloud | hyperspectral | lighting
@@ -65,7 +65,8 @@ def test_every_modality_is_taken(modality: str, job_file: Path) -> None:
         (INGEST, "output=elsewhere"), (INGEST, "source.uri=s3://bucket/raw"), (INGEST, "workers=3"),
         (INGEST, "source.anonymous=true"), (INGEST, "quarantine.max_share=0.1"), (TRAIN, "dataset=other"),
         (TRAIN, "workers=2"), (TRAIN, "loader_workers=4"), (TRAIN, "checkpoint_every=7"),
-        (TRAIN, "resume=false"),
+        (TRAIN, "resume=false"), (TRAIN, "parallel=fsdp"), (TRAIN, "min_workers=1"), (TRAIN, "skip_bad=true"),
+        (TRAIN, "trackers=[mlflow]"),
         (INFER, "checkpoint=other"), (INFER, "batch_size=1"),
     ],
 )  # fmt: skip
@@ -85,7 +86,9 @@ def test_places_and_workers_leave_the_digest_alone(text: str, override: str, job
         (INGEST, "stages=[{kind: filter, field: label, one_of: [a]}]"),
         (TRAIN, "task=masked"), (TRAIN, "model.options.depth=3"), (TRAIN, "steps=99"),
         (TRAIN, "data.size=64"),
-        (TRAIN, "precision=bf16"), (TRAIN, "learning_rate=1e-4"), (INFER, "split=val"),
+        (TRAIN, "precision=bf16"), (TRAIN, "learning_rate=1e-4"), (INFER, "split=val"), (TRAIN, "tail=true"),
+        (TRAIN, "blend.mixup=0.2"), (TRAIN, "open_shards=null"),
+        (TRAIN, "more=[{dataset: other, task: masked}]"),
     ],
 )  # fmt: skip
 def test_what_changes_the_result_changes_the_digest(text: str, override: str, job_file: Path) -> None:
@@ -149,3 +152,25 @@ def test_places_of_known_schemes_are_taken_as_they_are(place: str, job_file: Pat
     job = load_job(job_file, [f"source.uri={json.dumps(place)}"])
     assert isinstance(job, IngestJob)
     assert job.source.uri == place
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["workers=2", "min_workers=3"], "min_workers is 3, more than workers, which is 2"),
+        (["workers=4", "min_workers=2"], "batch_size 16 does not divide among 3 workers"),
+        (["workers=2", "accumulate=3"], "accumulate 3 does not divide the 8 samples"),
+        (["task=masked", "blend.mixup=0.2"], "blend is for task: classification, and task is masked"),
+        (["tail=true", "more=[{dataset: other}]"], "tail follows one dataset"),
+        (["parallel=fsdp", "precision=fp16"], "fsdp takes precision bf16 or fp32"),
+        (["blend.mixup=0"], "blend.mixup"),
+        (["blend.cutout=1.0"], "blend"),
+        (["trackers=[tensorbord]"], "did you mean 'tensorboard'"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(
+    overrides: list[str], words: str, job_file: Path
+) -> None:
+    job_file.write_text(TRAIN)
+    with pytest.raises(ConfigError, match=words):
+        load_job(job_file, overrides)
