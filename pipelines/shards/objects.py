@@ -45,7 +45,7 @@ class ObjectStorage(Storage):
         return True
 
     def _create_in_blocks(self, key: str, content: bytes | Path) -> bool:
-        """Azure may hold the name of an unfinished upload against a whole write, not against a list of blocks."""
+        """Azure may hold the name of an unfinished upload against a whole write, not against blocks."""
         if not _speaks(self.files, "abfs"):
             return False
         file = self.files.open(f"{self.root}/{key}", "xb")
