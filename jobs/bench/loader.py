@@ -29,6 +29,8 @@ from pipelines.shards.storage import Storage, open_storage
 from pipelines.shards.tar import TarWriter
 
 THREADS = 2
+SIZE = 224  # of crops
+CROP: tuple[Step, ...] = ({"random_resized_crop": {"size": SIZE}}, "flip")
 PAIRS = 3
 PHOTOS = Path("../shared/data/images")
 
@@ -165,11 +167,26 @@ def images(folder: Path) -> None:
     compare("full size, against bare simplejpeg", lambda: run_through(loader), bare)
 
 
+def least(folder: Path) -> None:
+    """Crops against the least that they take: decode, cut and resize in a bare loop on as many cores.
+
+    What a picture's crop takes beside decoding it whole is no loader's doing, so nobody is further ahead of
+    another than this leaves room for. With `large` pictures a crop can be decoded at half its scale.
+    """
+    from jobs.bench.loader_peers import pixels
+
+    for name, dataset in (
+        ("500 x 375", photo_dataset(folder)),
+        ("1500 x 1125", photo_dataset(folder, large=3)),
+    ):
+        files = [dataset.files(shard, row)["jpg"] for shard, row in dataset]
+        loader = Loader(dataset, batch_size=64, num_workers=THREADS, prepare=False, augment=CROP)
+        bare = partial(in_threads, lambda i, files=files: pixels(files[i], SIZE), len(files))  # type: ignore[misc]
+        compare(f"crops of {SIZE} of {name}, against a bare loop", partial(run_through, loader), bare)
+
+
 def _peer(batches: Any) -> int:
     return sum(len(images) for images, _ in batches)
-
-
-CROP: tuple[Step, ...] = ({"random_resized_crop": {"size": 224}}, "flip")
 
 
 def peers(folder: Path, *, size: int | None = None) -> None:
@@ -193,11 +210,13 @@ def peers(folder: Path, *, size: int | None = None) -> None:
         compare(f"{name}, against {peer}", partial(run_through, loader), theirs)
 
 
-def photo_dataset(folder: Path) -> Dataset:
-    """The photographs, built once in a run."""
-    if not (folder / "photos").exists():
-        build(folder / "photos", "image", photos(710), per_shard=200)
-    return Dataset.open(str(folder / "photos"))
+def photo_dataset(folder: Path, *, large: int = 1) -> Dataset:
+    """The photographs, at `large` times 500 x 375, built once in a run."""
+    place = folder / f"photos{large}"
+    if not place.exists():
+        made = photos(710 // large**2, height=375 * large, width=500 * large)
+        build(place, "image", made, per_shard=200)
+    return Dataset.open(str(place))
 
 
 def raw(folder: Path) -> None:
@@ -270,7 +289,8 @@ SECTIONS: Mapping[str, Callable[[Path], None]] = {
     "raw": raw,
     "images": images,
     "peers": peers,
-    "crops": partial(peers, size=224),
+    "crops": partial(peers, size=SIZE),
+    "least": least,
     "others": others,
 }
 

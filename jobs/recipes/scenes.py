@@ -66,7 +66,8 @@ def surface(kind: int, count: int, rng: np.random.Generator) -> Points:
     points[np.arange(count), rng.integers(0, 3, count)] = rng.choice([-1.0, 1.0], count)
     turn = rng.uniform(0, np.pi / 2)
     cos, sin = np.cos(turn), np.sin(turn)
-    return points @ np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]).T
+    turned: Points = points @ np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]).T
+    return turned
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from modalities.image.colour import eight_bit, rgb
 from modalities.image.schema import Header
 from modalities.image.transforms import resample
 from pipelines.loading.augment.chain import Bound, Change
-from pipelines.loading.pixels import Window, decode, decode_window, plain_jpeg, resize
+from pipelines.loading.pixels import Window, decode, decode_window, mirror, plain_jpeg, resize
 from pipelines.loading.reading import Contents
 
 Rng = np.random.Generator
@@ -95,7 +95,12 @@ def start(
 
 def flip(arrays: Arrays, rng: Rng, *, probability: float = 0.5) -> Arrays:
     """Left and right exchanged."""
-    return _turned(arrays, lambda a: a[:, ::-1]) if rng.random() < probability else arrays
+    if rng.random() >= probability:
+        return arrays
+    turned = {**arrays, "image": mirror(np.asarray(arrays["image"]))}
+    if "segmentation" in arrays:
+        turned["segmentation"] = np.ascontiguousarray(arrays["segmentation"][:, ::-1])
+    return turned
 
 
 def flip_vertical(arrays: Arrays, rng: Rng, *, probability: float = 0.5) -> Arrays:

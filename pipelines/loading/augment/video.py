@@ -13,7 +13,7 @@ from modalities.video.codec import decode
 from modalities.video.transforms import shown_at
 from pipelines.loading.augment.chain import Bound, Change
 from pipelines.loading.augment.image import Area, central_window, random_window
-from pipelines.loading.pixels import Window, resize
+from pipelines.loading.pixels import Window, mirror, resize
 from pipelines.loading.reading import Contents
 
 Rng = np.random.Generator
@@ -103,7 +103,7 @@ def flip(arrays: Arrays, rng: Rng, *, probability: float = 0.5) -> Arrays:
     """Left and right exchanged in all frames: a motion to the left becomes one to the right."""
     if rng.random() >= probability:
         return arrays
-    return {**arrays, "frames": np.ascontiguousarray(arrays["frames"][:, :, ::-1])}
+    return {**arrays, "frames": mirror(arrays["frames"])}
 
 
 def colour(
