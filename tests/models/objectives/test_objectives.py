@@ -176,4 +176,4 @@ def test_the_baseline_is_the_mean_of_what_is_seen() -> None:
     noisy = {"image": torch.randn(2, 3, 64, 64)}
     assert_close(task.metrics(task(noisy), noisy)["baseline_mse"], torch.ones(2), atol=0.1, rtol=0)
     with pytest.raises(ValueError, match="mask_ratio must be between 0 and 1, got 1"):
-        build("masked", mask_ratio=1)
+        build("masked", mask_ratio=1.0)

@@ -85,3 +85,22 @@ def test_crossformer_weights_go_to_the_authors_names_and_back() -> None:
     back = import_state("crossformer_small", theirs, source="authors")
     assert back.keys() == state.keys()
     assert all(torch.equal(back[key], state[key]) for key in state)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("short", {"group": 4}), ("long", {"interval": 3})])
+@pytest.mark.usefixtures("timm")  # which stands in for torchvision's names, here too
+def test_crossformer_attention_equals_vit_pytorch(kind: str, options: Any, near: Any) -> None:
+    package: Any = pytest.importorskip("vit_pytorch.crossformer")
+    torch.manual_seed(0)
+    peer = package.Attention(64, kind, window_size=4, dim_head=32)
+    ours = create_mixer("crossformer", dim=64, head_dim=32, **options)
+    peer.norm = torch.nn.Identity()
+    torch.nn.init.zeros_(peer.dpb[-2].weight)  # it reads other entries of its bias than the paper's formula
+    torch.nn.init.zeros_(ours.bias[-1].weight)
+    state = {"qkv.weight": peer.to_qkv.weight.flatten(1), "qkv.bias": torch.zeros(192)}
+    state |= {"out.weight": peer.to_out.weight.flatten(1), "out.bias": peer.to_out.bias}
+    ours.load_state_dict({**ours.state_dict(), **state})
+    x = torch.randn(2, 64, 12, 12)
+    with torch.no_grad():
+        got, want = ours(x.flatten(2).mT, Layout(grid=(12, 12))), peer(x).flatten(2).mT
+    near("dynamic_window", "vit-pytorch", f"crossformer.Attention, {kind}", got, want)

@@ -1,5 +1,6 @@
 """vir: three forms of retention agree, none sees the future, and the class token, last, sees every patch."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch.testing import assert_close
 from models import create_model
 from models.layout import Layout
 from models.mixers.retention import Retention
-from models.ops.retention import parallel, step
+from models.ops.retention import decay_between, parallel, step
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 9, 23, 64])
@@ -76,3 +77,16 @@ def test_vir_class_token_sees_every_patch_and_no_patch_a_later_one() -> None:
     (grad,) = torch.autograd.grad(model.features(image)[-1].tokens[:, 5].square().sum(), image)
     seen = grad.abs().sum(1).unflatten(1, (4, 8)).unflatten(3, (4, 8)).sum((2, 4)).flatten() > 0
     assert seen.tolist() == [True] * 6 + [False] * 10
+
+
+def test_vir_retention_equals_torchscale(near: Any) -> None:
+    retention: Any = pytest.importorskip("torchscale.component.multiscale_retention")
+    arguments = SimpleNamespace(multiway=False, layernorm_eps=1e-5)
+    peer = retention.MultiScaleRetention(arguments, 32, 32, 4)
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 4, 19, 8, generator=draw) for _ in range(3))
+    q = q / 40  # it divides by the sum of a row above 1, which its norm takes out again
+    log_decay = Retention(32, head_dim=8).log_decay(k)
+    want = peer.parallel_forward(q, k, v.transpose(1, 2).flatten(2), decay_between(log_decay))
+    got = parallel(q, k, v, log_decay).transpose(1, 2)
+    near("models.ops.retention", "torchscale", "MultiScaleRetention.parallel_forward", got, want)
