@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from modalities.base import MAX_DECODED_BYTES, Arrays, BadSample, Files, Measured, Meta, Raw
 from modalities.hyperspectral.quality import fingerprint, quality
-from modalities.hyperspectral.readers import npz, reader_of
+from modalities.hyperspectral.readers import geotiff, npz, reader_of
 from modalities.hyperspectral.schema import Scene
 
 EXTENSIONS = {"geotiff": "tif", "hdf5": "h5", "mat5": "mat", "netcdf3": "nc", "npy": "npy", "npz": "cube.npz"}
@@ -140,7 +140,13 @@ def decode(files: Files) -> Arrays:
 
 def measure(files: Files, meta: Meta) -> Measured:
     """What `quality` and `fingerprint` say of the decoded cube, which is not brought into order first."""
-    arrays = _decoded(files, owned=False)
+    arrays: Arrays | None = None
+    if meta["format"] == "geotiff" and SEGMENTATION not in files:
+        raw = raw_of(files)
+        with refusing(raw):
+            arrays = geotiff.look(raw) if raw.filename.endswith(geotiff.SUFFIXES) else None
+    if arrays is None:
+        arrays = _decoded(files, owned=False)
     return quality(arrays), fingerprint(arrays)
 
 

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from modalities.base import Arrays
 
 _MAX_PIXELS = 65536  # looked at; a regular grid of them, so the same every time
-_MAX_VALUES, _MIN_PIXELS = 2**15, 1024  # that quality is taken from; pixels whatever the number of bands
+_MAX_VALUES, _MIN_PIXELS = 2**14, 1024  # that quality is taken from; pixels whatever the number of bands
 _SIDE = 8  # of its windows
-_ORDERED = 8192  # values that percentiles are taken from
 
 
 def valid_values(arrays: Arrays) -> NDArray[np.bool_]:
@@ -56,13 +55,13 @@ def quality(arrays: Arrays) -> Mapping[str, float]:
     nan_share, nodata_share, saturation (values at their type's or the cube's maximum), mean, std, p2 and p98
     of valid values as stored, snr (median over bands of mean / noise, the noise from differences of
     neighbours, after Immerkaer 1996), band_correlation (median of neighbouring bands),
-    wavelength_min_nm, wavelength_max_nm, bad_band_share. Of a cube of more than _MAX_VALUES values they are
-    those of windows of 8 x 8 pixels spread evenly over it.
+    wavelength_min_nm, wavelength_max_nm, bad_band_share. Of a large cube they are those of a regular grid of
+    pixels, snr and band_correlation those of windows of 8 x 8 pixels spread evenly.
     """
-    seen = _windows(arrays["cube"])
-    known, valid = _known(seen, arrays)
+    cube, grid = arrays["cube"], sampled(arrays)["cube"].transpose(2, 0, 1)
+    known, valid = _known(grid, arrays)
     numbers = {
-        "bands": float(len(seen)),
+        "bands": float(cube.shape[2]),
         "nan_share": 0.0 if known is None else float(1 - known.mean()),
         "nodata_share": 0.0 if known is None or valid is None else float((known & ~valid).mean()),
         "bad_band_share": float(1 - good_bands(arrays).mean()) if "bad_bands" in arrays else 0.0,
@@ -70,32 +69,53 @@ def quality(arrays: Arrays) -> Mapping[str, float]:
     if "wavelengths" in arrays:
         nm = arrays["wavelengths"]
         numbers |= {"wavelength_min_nm": float(nm.min()), "wavelength_max_nm": float(nm.max())}
-    values = real(seen)
-    held = (values.reshape(-1) if valid is None else values[valid]).astype(np.float64)
-    if not held.size:
-        return numbers
-    least, most = float(held.min()), float(held.max())
-    top = float(np.iinfo(seen.dtype).max) if seen.dtype.kind in "iu" else most
-    numbers["saturation"] = float((held >= top).mean()) if most > least else 0.0
-    ordered = np.sort(held[:: -(-held.size // _ORDERED)])
-    mean = float(held.mean())
-    held -= mean
-    numbers |= {"mean": mean, "std": float(np.sqrt(held @ held / held.size))}
-    numbers |= {f"p{part}": float(ordered[round(part / 100 * (len(ordered) - 1))]) for part in (2, 98)}
-    if valid is not None:
-        values[~valid] = np.nan
-    keep = good_bands(arrays)
-    return numbers | _signal(values if keep.all() else values[keep], whole=valid is None)
+    held = _values(cube) if valid is None else grid[valid]
+    if held.size:
+        if held.size > 2 * _MAX_VALUES:  # evenly, and not in step with rows or bands
+            held = held[np.arange(2 * _MAX_VALUES - 1) * held.size // (2 * _MAX_VALUES - 1)]
+        numbers |= _levels(real(held).astype(np.float64), cube.dtype)
+        seen = _windows(cube)
+        there = None if valid is None else _known(seen, arrays)[1]
+        if there is not None and valid is not None and not there.any():  # little of the cube holds anything
+            seen, there = np.ascontiguousarray(grid)[:, None], valid[:, None]
+        values = real(seen)
+        if there is not None:
+            values[~there] = np.nan
+        keep = good_bands(arrays)
+        numbers |= _signal(values if keep.all() else values[keep], whole=there is None)
+    return numbers
+
+
+def _levels(held: NDArray[np.float64], dtype: np.dtype[Any]) -> dict[str, float]:
+    """Numbers of valid values (n,), which were stored as `dtype`."""
+    least, most, mean = float(held.min()), float(held.max()), float(held.mean())
+    top = float(np.iinfo(dtype).max) if dtype.kind in "iu" else most
+    ordered = np.sort(held)
+    low, high = (float(ordered[round(part * (len(held) - 1))]) for part in (0.02, 0.98))
+    away = held - mean
+    return {
+        "saturation": float((held >= top).mean()) if most > least else 0.0,
+        "mean": mean, "std": float(np.sqrt(away @ away / held.size)), "p2": low, "p98": high,
+    }  # fmt: skip
+
+
+def _values(cube: NDArray[Any]) -> NDArray[Any]:
+    """(n,): all bands of a regular grid of pixels."""
+    height, width, bands = cube.shape
+    pixels = max(_MIN_PIXELS, _MAX_VALUES // bands)
+    step = max(1, math.ceil(math.sqrt(height * width / pixels)))
+    return cube[step // 2 :: step, step // 2 :: step].reshape(-1)
 
 
 def _windows(cube: NDArray[Any]) -> NDArray[Any]:
     """(c, windows, y, x): neighbours stay neighbours; all pixels in one window where they are few."""
     height, width, bands = cube.shape
-    if cube.size <= _MAX_VALUES or height * width <= _MIN_PIXELS:
+    pixels = max(_MIN_PIXELS, _MAX_VALUES // bands)
+    if height * width <= pixels:
         return np.ascontiguousarray(cube.transpose(2, 0, 1))[:, None]
     sides = min(_SIDE, height), min(_SIDE, width)
     down, across = height // sides[0], width // sides[1]
-    most = max(_MIN_PIXELS, _MAX_VALUES // bands) // (sides[0] * sides[1])
+    most = pixels / (sides[0] * sides[1])
     step_down = min(down, math.ceil(math.sqrt(down * across / most)))
     step_across = math.ceil(down * across / most / step_down)
     every = np.lib.stride_tricks.sliding_window_view(cube, sides, axis=(0, 1))

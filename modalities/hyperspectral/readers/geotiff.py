@@ -13,7 +13,8 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from modalities.base import MAX_DECODED_BYTES, BadSample, Meta, Raw
+from modalities.base import MAX_DECODED_BYTES, BadSample, Meta, Raw, check_decoded
+from modalities.hyperspectral.readers import _blocks as _blocks_of
 from modalities.hyperspectral.readers._ifd import Tag, Tiff, opened
 from modalities.hyperspectral.schema import Facts, Scene, Window
 from modalities.hyperspectral.spectral import numbers, to_nm
@@ -264,6 +265,15 @@ def _layout_of_overview(tiff: Tiff, tags: Mapping[int, Tag]) -> None:
     itemsize = max(1, int(tiff.values(tags[258]).max()) // 8) if 258 in tags else 1
     shape = _one(tiff, tags, 257), _one(tiff, tags, 256), _one(tiff, tags, 277, 1)
     _blocks(tiff, tags, shape, _one(tiff, tags, 284, 1), itemsize)
+
+
+def look(raw: Raw) -> dict[str, NDArray[Any]] | None:
+    """`cube` and the fields of Facts without GDAL; None where GDAL has to be asked."""
+    facts = _facts(raw)
+    check_decoded("cube", facts.shape, facts.dtype.itemsize)
+    with raw.open() as file:
+        cube = _blocks_of.read(opened(file, raw.size), facts.shape, facts.dtype)
+    return None if cube is None else {"cube": cube, **facts.arrays()}
 
 
 def probe(raw: Raw) -> Meta:
