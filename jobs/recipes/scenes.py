@@ -10,6 +10,11 @@ SCENES = 240
 POINTS = 1500  # of a scene, about
 CLASSES = ("floor", "box", "ball", "pillar")  # by their number, in the property `label`
 SOLIDS = 4  # of a scene
+HALVES = {  # class -> least and most of half its width, depth and height in metres
+    1: ((0.4, 0.4, 0.15), (0.7, 0.7, 0.3)),
+    2: ((0.25, 0.25, 0.25), (0.5, 0.5, 0.5)),
+    3: ((0.1, 0.1, 0.5), (0.2, 0.2, 0.8)),
+}
 FLOOR_M = 4.0
 NOISE_M = 0.01
 
@@ -32,18 +37,18 @@ def write(folder: Path) -> int:
 
 
 def scene(rng: np.random.Generator) -> tuple[Points, NDArray[np.uint8]]:
-    """A floor with solids on it, one in each quarter: boxes, balls and pillars of the same sizes.
+    """Points in metres and their classes: a floor with a solid in each quarter.
 
-    Nothing but its shape tells a solid: all reach as high, and have as many points for their surface.
+    Boxes are low and wide, pillars narrow and tall, balls between; height alone tells little of which.
     """
     half = FLOOR_M / 2
     floor = np.column_stack([rng.uniform(-half, half, (POINTS // 2, 2)), np.zeros(POINTS // 2)])
     parts, labels = [floor], [np.zeros(len(floor), np.uint8)]
-    for corner in ((-1, -1), (-1, 1), (1, -1), (1, 1))[:SOLIDS]:
+    for corner in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
         kind = int(rng.integers(1, len(CLASSES)))
-        radius = rng.uniform(0.3, 0.7)
-        middle = (np.array(corner) * half / 2) + rng.uniform(-0.2, 0.2, 2)
-        solid = surface(kind, POINTS // 2 // SOLIDS, rng) * radius + (*middle, radius)
+        size = rng.uniform(*HALVES[kind])
+        middle = np.array(corner) * half / 2 + rng.uniform(-0.2, 0.2, 2)
+        solid = surface(kind, POINTS // 2 // SOLIDS, rng) * size + (*middle, size[2])
         parts.append(solid)
         labels.append(np.full(len(solid), kind, np.uint8))
     points = np.concatenate(parts)
