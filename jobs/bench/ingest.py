@@ -1,16 +1,18 @@
 """Ingest beside what it is made of, and beside Ray's own writer. `python -m jobs.bench.ingest jpeg 4000`.
 
+python -m jobs.bench.ingest memory 10000 100000: peak memory of driver and workers for so many tiny files.
+
 Rows of one run on one machine: a bare loop that reads, hashes and tars the same files; ray.data
 read_binary_files -> write_webdataset; our ingest without decoding; the bare decoder of the kind; our ingest
 with decoding, quality and fingerprint. Every path runs on --cores cores; loops are divided over processes.
-Sources lie in the page cache.
+Sources lie in the page cache. CPU seconds are those of all processes, Ray's own included: unlike the rates
+they can be compared on a machine that does other work.
 """
 
 import argparse
 import io
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -19,10 +21,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 KINDS = {"jpeg": "image", "laz": "pointcloud", "geotiff": "hyperspectral", "h264": "video"}
 SUFFIX = {"jpeg": "jpg", "laz": "laz", "geotiff": "tif", "h264": "mp4"}
@@ -160,31 +164,63 @@ def bare_decode(paths: list[str], form: str) -> None:
         decode(Path(path).read_bytes())
 
 
-def _divided(work: Callable[[list[str], str], None], paths: list[str], cores: int, what: list[str]) -> float:
+Took = tuple[float, float]  # seconds by the clock, and of CPU in all processes
+
+
+def _divided(work: Callable[[list[str], str], None], paths: list[str], cores: int, what: list[str]) -> Took:
     with ProcessPoolExecutor(cores) as pool:
         list(pool.map(_warm, range(4 * cores)))
-        start = time.perf_counter()
+        start, before = time.perf_counter(), _cpu()
         list(pool.map(work, [paths[i::cores] for i in range(cores)], what))
-        return time.perf_counter() - start
+        return time.perf_counter() - start, _cpu() - before
+
+
+def _cpu() -> float:
+    """CPU seconds so far of this process and all below it."""
+    total = 0.0
+    for process in _family():
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def _family() -> list[psutil.Process]:
+    me = psutil.Process()
+    return [me, *me.children(recursive=True)]
+
+
+def peaks_mib() -> dict[str, float]:
+    """Peak resident memory so far: of this process, and of the worker of Ray that took most."""
+    found = {"driver": 0.0, "workers": 0.0}
+    for process in _family():
+        with suppress(psutil.Error, OSError):
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+            if process.pid == os.getpid():
+                found["driver"] = peak
+            elif status.startswith("Name:\tray::"):
+                found["workers"] = max(found["workers"], peak)
+    return found
 
 
 def _warm(_: int) -> None:
     time.sleep(0.01)
 
 
-def ray_writer(source: Path, output: Path) -> float:
+def ray_writer(source: Path, output: Path) -> Took:
     """The writer of Ray Data: no index, no checksum, no quarantine, no resume."""
     import ray
 
     def named(row: dict[str, Any]) -> dict[str, Any]:
         return {"__key__": Path(row["path"]).stem, "bin": row["bytes"]}
 
-    start = time.perf_counter()
+    start, before = time.perf_counter(), _cpu()
     ray.data.read_binary_files(str(source), include_paths=True).map(named).write_webdataset(str(output))
-    return time.perf_counter() - start
+    return time.perf_counter() - start, _cpu() - before
 
 
-def ours(source: Path, output: Path, form: str, *, decode: bool) -> float:
+def ours(source: Path, output: Path, form: str, *, decode: bool) -> Took:
     from jobs.config.schema import IngestJob
     from jobs.ingest import ingest_dataset
 
@@ -194,9 +230,9 @@ def ours(source: Path, output: Path, form: str, *, decode: bool) -> float:
             "output": str(output), "decode": decode, "shards": {"max_bytes": "64MiB"},
         }
     )  # fmt: skip
-    start = time.perf_counter()
+    start, before = time.perf_counter(), _cpu()
     outcome = ingest_dataset(job)
-    took = time.perf_counter() - start
+    took = time.perf_counter() - start, _cpu() - before
     if outcome.books.quarantined:
         raise AssertionError(f"the files are not good: {outcome.books}")
     return took
@@ -212,54 +248,79 @@ def measure(form: str, count: int, cores: int, folder: Path) -> dict[str, Any]:
 
     write_files(source := folder / "source", form, count)
     paths = [str(path) for path in sorted(source.rglob("*.*"))]
-    rates: dict[str, float] = {}
-    rates["bare tar"] = count / _divided(
-        bare_tar, paths, cores, [str(folder / f"{i}.tar") for i in range(cores)]
-    )
-    rates["bare decode"] = count / _divided(bare_decode, paths, cores, [form] * cores)
+    took: dict[str, Took] = {}
+    took["bare tar"] = _divided(bare_tar, paths, cores, [str(folder / f"{i}.tar") for i in range(cores)])
+    took["bare decode"] = _divided(bare_decode, paths, cores, [form] * cores)
     with cluster(cores):
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.range(cores, override_num_blocks=cores).map(lambda row: row).materialize()  # workers are up
-        rates["ray writer"] = count / ray_writer(source, folder / "ray")
+        took["ray writer"] = ray_writer(source, folder / "ray")
         shutil.rmtree(folder / "ray", ignore_errors=True)
-        rates["ingest, bytes pass"] = count / ours(source, folder / "passed", form, decode=False)
+        took["ingest, bytes pass"] = ours(source, folder / "passed", form, decode=False)
         shutil.rmtree(folder / "passed")
-        rates["ingest, decoded"] = count / ours(source, folder / "decoded", form, decode=True)
+        took["ingest, decoded"] = ours(source, folder / "decoded", form, decode=True)
+        peaks = peaks_mib()
     size = sum(os.path.getsize(path) for path in paths) / count
     return {
-        "form": form, "count": count, "cores": cores, "bytes_each": round(size), "rates": rates,
-        "driver_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "form": form, "count": count, "cores": cores, "bytes_each": round(size), "peaks_mib": peaks,
+        "rates": {name: count / clock for name, (clock, _) in took.items()},
+        "cpu_ms": {name: cpu / count * 1e3 for name, (_, cpu) in took.items()},
     }  # fmt: skip
+
+
+def measure_memory(count: int, cores: int, folder: Path) -> dict[str, float]:
+    """Peak memory of an ingest of so many tiny pictures, bytes passed on."""
+    from jobs.bench.again import write_pictures
+    from jobs.cluster import cluster
+
+    write_pictures(folder / "source", count)
+    with cluster(cores):
+        ours(folder / "source", folder / "data", "jpeg", decode=False)
+        return peaks_mib()
 
 
 def main() -> None:
     """Measure one form of file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("form", choices=sorted(KINDS), nargs="?", default="jpeg")
-    parser.add_argument("count", type=int, nargs="?", default=4000)
+    parser.add_argument("form", choices=[*sorted(KINDS), "memory"], nargs="?", default="jpeg")
+    parser.add_argument("count", type=int, nargs="*", default=[4000])
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if not given.inside:  # what Ray prints does not go between the numbers
-        command = [sys.executable, "-m", "jobs.bench.ingest", *sys.argv[1:], "--inside"]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    for count in given.count:
+        if given.inside:
+            with tempfile.TemporaryDirectory(prefix="rayloom-bench-") as folder:
+                if given.form == "memory":
+                    print(json.dumps(measure_memory(count, given.cores, Path(folder))))
+                else:
+                    print(json.dumps(measure(given.form, count, given.cores, Path(folder))))
+            continue
+        command = [sys.executable, "-m", "jobs.bench.ingest", given.form, str(count)]
+        command += ["--cores", str(given.cores), "--inside"]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # Ray prints, too
         found = json.loads(done.stdout.splitlines()[-1])
-        rates = found["rates"]
-        print(
-            f"{found['count']:,} {found['form']} files of {found['bytes_each']:,} bytes, "
-            f"{found['cores']} cores"
-        )
-        for name, rate in rates.items():
-            print(f"  {name:<20}{rate:10,.0f} samples/s")
-        print(
-            f"  bytes pass / ray writer {rates['ingest, bytes pass'] / rates['ray writer']:.2f}, "
-            f"bare tar / bytes pass {rates['bare tar'] / rates['ingest, bytes pass']:.2f}, "
-            f"decoded / bare decode {rates['ingest, decoded'] / rates['bare decode']:.2f}, "
-            f"driver {found['driver_rss_mib']:.0f} MiB"
-        )
-        return
-    with tempfile.TemporaryDirectory(prefix="rayloom-bench-") as folder:
-        print(json.dumps(measure(given.form, given.count, given.cores, Path(folder))))
+        if given.form == "memory":
+            driver, worker = found["driver"], found["workers"]
+            print(f"{count:>9,} tiny files: driver {driver:,.0f} MiB, worker {worker:,.0f} MiB", flush=True)
+        else:
+            _print(found)
+
+
+def _print(found: dict[str, Any]) -> None:
+    rates, cpu, peaks = found["rates"], found["cpu_ms"], found["peaks_mib"]
+    print(
+        f"{found['count']:,} {found['form']} files of {found['bytes_each']:,} bytes, {found['cores']} cores"
+    )
+    for name, rate in rates.items():
+        print(f"  {name:<20}{rate:10,.0f} samples/s {cpu[name]:8.2f} CPU ms a sample")
+    pairs = {
+        "bytes pass / ray writer": ("ingest, bytes pass", "ray writer"),
+        "bare tar / bytes pass": ("bare tar", "ingest, bytes pass"),
+        "decoded / bare decode": ("ingest, decoded", "bare decode"),
+    }
+    for what, (a, b) in pairs.items():
+        print(f"  {what:<24}{rates[a] / rates[b]:6.2f} by the clock, {cpu[b] / cpu[a]:6.2f} by CPU")
+    print(f"  peak: driver {peaks['driver']:,.0f} MiB, worker {peaks['workers']:,.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -291,9 +291,12 @@ def _hashed(
         start, end = end, end + len(chunk)
         while member < len(spans) and spans[member][0] < end:
             first, last, want = spans[member]
-            value = crc32c.crc32c(chunk[max(first - start, 0) : min(last, end) - start], value)
-            if last > end:
-                break
+            if first >= start and last <= end:  # as nearly all do
+                value = crc32c.crc32c(chunk[first - start : last - start])
+            else:
+                value = crc32c.crc32c(chunk[max(first - start, 0) : min(last, end) - start], value)
+                if last > end:
+                    break
             if value != want:
                 wrong.append(member)
             member, value = member + 1, 0

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from pipelines.shards.deal import FULL, deal_evenly, deal_in_order, shares
 from pipelines.shards.marks import SURVEY
-from pipelines.shards.spill import Spill, bucket_of, num_buckets
+from pipelines.shards.spill import HELD_BYTES, Spill, bucket_of, num_buckets
 from pipelines.stages.splits import NAMES, TEST, TRAIN, VAL
 
 PLACED = pa.schema([("key", pa.string()), ("split", pa.string()), *SURVEY, ("place", pa.uint64())])
 WINDOW = 16  # shards that are dealt together, about
-HELD_BYTES = 192 * 2**20
+BUCKET_BYTES = 2**18  # held of a bucket, about, before all are written
 
 
 class Layout:
@@ -33,7 +33,9 @@ class Layout:
         self._first = np.cumsum([0, *self._buckets])
         if not self._shuffle:
             self._sorted = _Sorted(folder / "unsorted", rows)
-        self._spill = Spill(folder / "placed", PLACED, int(self._first[-1]), held_bytes=HELD_BYTES)
+        buckets = int(self._first[-1])
+        held_bytes = max(HELD_BYTES, buckets * BUCKET_BYTES)
+        self._spill = Spill(folder / "placed", PLACED, buckets, held_bytes=held_bytes)
 
     def add(self, table: pa.Table, codes: NDArray[np.int8]) -> None:
         """Samples as PLACED, and the code of the split of each."""
@@ -96,7 +98,7 @@ class _Sorted:
     """Samples by key, out of any order: buckets between keys of a sample of them."""
 
     def __init__(self, folder: Path, rows: int) -> None:
-        self._unsorted = Spill(folder / "all", PLACED, 1, held_bytes=HELD_BYTES)
+        self._unsorted = Spill(folder / "all", PLACED, 1)
         self._folder, self._buckets = folder, num_buckets(rows)
         self._every = max(1, rows // 2**18)
         self._seen: list[str] = []
@@ -111,7 +113,8 @@ class _Sorted:
         if self._spill is None:
             keys = np.sort(np.array([key.encode() for key in self._seen], "S"))
             edges = keys[np.arange(1, self._buckets) * len(keys) // self._buckets] if len(keys) else keys
-            self._spill = Spill(self._folder / "sorted", PLACED, self._buckets, held_bytes=HELD_BYTES)
+            held_bytes = max(HELD_BYTES, self._buckets * BUCKET_BYTES)
+            self._spill = Spill(self._folder / "sorted", PLACED, self._buckets, held_bytes=held_bytes)
             for part in self._unsorted.parts():
                 names = np.array([key.encode() for key in part["key"].to_pylist()], "S")
                 self._spill.add(part, np.searchsorted(edges, names, side="right"))

@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-HELD_BYTES = 64 * 2**20  # in memory before they are written
-ROWS = 2**18  # of one bucket, about: what a step holds in memory
+HELD_BYTES = 16 * 2**20  # in memory before they are written
+ROWS = 2**18  # of one bucket at most, about: what a step holds in memory
+FEWER_ROWS, MANY = 2**14, 2**9  # of one bucket while there are not so many buckets: small jobs need little
 
 
 class Spill:
@@ -94,8 +95,8 @@ def _dealt(
 
 
 def num_buckets(rows: int) -> int:
-    """A power of two, so that a bucket of evenly spread rows holds about ROWS."""
-    return 1 << max(0, (rows // ROWS).bit_length())
+    """A power of two, so that a bucket of evenly spread rows holds about FEWER_ROWS; of very many, ROWS."""
+    return max(1 << (rows // ROWS).bit_length(), min(1 << (rows // FEWER_ROWS).bit_length(), MANY))
 
 
 def bucket_of(hashes: NDArray[np.uint64], buckets: int) -> NDArray[np.int64]:

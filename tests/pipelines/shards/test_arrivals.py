@@ -57,6 +57,7 @@ def test_what_was_seen_is_left_out_but_for_what_could_not_be_read(
 ) -> None:
     if little:
         monkeypatch.setattr(spill, "ROWS", 50)
+        monkeypatch.setattr(spill, "FEWER_ROWS", 50)
         monkeypatch.setattr(arrivals, "BATCH", 30)
         monkeypatch.setattr(spill.Spill.__init__, "__kwdefaults__", {"held_bytes": 5000})
     storage = LocalStorage(tmp_path)
