@@ -20,8 +20,9 @@ def check(image: Pixels) -> Pixels:
 
 def orient(image: Pixels, orientation: int) -> Pixels:
     """Turn stored rows and columns into displayed ones. Source: Exif 2.32, tag 0x0112."""
+    if orientation == 1:
+        return np.ascontiguousarray(image)
     turned = {
-        1: lambda a: a,
         2: lambda a: a[:, ::-1],
         3: lambda a: a[::-1, ::-1],
         4: lambda a: a[::-1],
