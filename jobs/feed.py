@@ -21,43 +21,44 @@ class Feed:
         self.job, self.spec, self.accelerator = job, spec, accelerator
         self.uneven = job.skip_bad or job.tail  # batches may have fewer samples than they should
         self.samples = job.batch_size  # of the newest batch, of all workers
-        self.spare: dict[str, Tensor] = {}  # a sample for workers who have none and must take part
-        workers = accelerator.num_processes
+        self.spares: dict[int, dict[str, Tensor]] = {}  # a sample of each task, for whoever has none
         places = [job.dataset, *(part.dataset for part in job.more)]
         opened = [Dataset.open(place, number) for place, number in zip(places, snapshots, strict=True)]
-        own = _of_task(spec)
-        every: dict[str, Any] = {
-            "batch_size": job.batch_size // workers, "rank": accelerator.process_index, "world_size": workers,
-            "num_workers": job.loader_workers, "skip_bad": job.skip_bad,
+        self._every: dict[str, Any] = {
+            "batch_size": job.batch_size // accelerator.num_processes, "rank": accelerator.process_index,
+            "world_size": accelerator.num_processes, "num_workers": job.loader_workers,
+            "skip_bad": job.skip_bad,
         }  # fmt: skip
+        more = spec.get("more", [None] * len(job.more))  # specs of other tasks
+        self.tasks = [spec["task"], *(other["task"] for other in more if other)]
+        self.loader = self._learning(opened, more)
+        split = job.validation.split
+        there = any(shard.split == split for shard in opened[0].manifest.shards)
+        how = {"split": split, "shuffle": False, **_of_task(spec), **self._every}
+        self.held_out = Loader(opened[0], **how) if there else None
+
+    def _learning(self, datasets: list[Dataset], more: list[Mapping[str, Any] | None]) -> Loader:
+        """Of the training split: of one dataset, or of several; `source` then is the number of their task."""
+        job, own = self.job, _of_task(self.spec)
         learn: dict[str, Any] = {
             "split": "train",
             "augment": True if job.augment is None else list(job.augment),
         }
         mine: dict[str, Any] = {
-            **every,
-            "seed": job.seed,
-            "blend": job.blend or None,
-            "open_shards": job.open_shards,
-        }
-        more = spec.get("more", [None] * len(job.more))  # specs of other tasks
-        self.tasks = [spec["task"], *(other["task"] for other in more if other)]
-        if job.more:
-            weights = [job.weight, *(part.weight for part in job.more)]
-            numbers = iter(range(1, len(self.tasks)))
-            named = [0, *(next(numbers) if other else 0 for other in more)]
-            options = [own, *(_of_task(other) if other else own for other in more)]
-            parts = [
-                Part(dataset=d, weight=w, name=str(n), **how, **learn)
-                for d, w, n, how in zip(opened, weights, named, options, strict=True)
-            ]
-            # Samples of several tasks have other fields, so a batch is of one of them.
-            self.loader = Loader(parts, mix="batches" if any(more) else "samples", **mine)
-        else:
-            self.loader = Loader(opened[0], tail=job.output if job.tail else None, **own, **learn, **mine)
-        split = job.validation.split
-        there = any(shard.split == split for shard in opened[0].manifest.shards)
-        self.held_out = Loader(opened[0], split=split, shuffle=False, **own, **every) if there else None
+            **self._every, "seed": job.seed, "blend": job.blend or None, "open_shards": job.open_shards,
+        }  # fmt: skip
+        if not job.more:
+            return Loader(datasets[0], tail=job.output if job.tail else None, **own, **learn, **mine)
+        weights = [job.weight, *(part.weight for part in job.more)]
+        numbers = iter(range(1, len(self.tasks)))
+        named = [0, *(next(numbers) if other else 0 for other in more)]
+        options = [own, *(_of_task(other) if other else own for other in more)]
+        parts = [
+            Part(dataset=d, weight=w, name=str(n), **how, **learn)
+            for d, w, n, how in zip(datasets, weights, named, options, strict=True)
+        ]
+        # Samples of several tasks have other fields, so a batch is of one of them.
+        return Loader(parts, mix="batches" if any(more) else "samples", **mine)
 
     def stream(self) -> Iterator[Mapping[str, Any]]:
         """Batches without end. ValueError when a dataset that is followed has grown by a class."""
@@ -80,7 +81,8 @@ class Feed:
         device, passes = self.accelerator.device, self.job.accumulate
         workers = self.accelerator.num_processes
         tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
-        task = {"task": self.task_of(batch)} if len(self.tasks) > 1 else {}
+        number = self.task_of(batch)
+        task = {"task": number} if len(self.tasks) > 1 else {}
         size, mine = self.job.batch_size // workers // passes, len(batch["key"])
         self.samples = self._of_all(mine) if self.uneven else self.job.batch_size
         if not self.samples:
@@ -89,9 +91,11 @@ class Feed:
             rows = slice(i * size, (i + 1) * size)
             there = len(range(*rows.indices(mine)))
             part = {name: value[rows].to(device) for name, value in tensors.items()}
-            if there and not self.spare:
-                self.spare = {name: value[:1].clone() for name, value in part.items()}
-            blank = self.spare or {name: v.new_zeros((1, *v.shape[1:])) for name, v in part.items()}
+            if there and number not in self.spares:
+                self.spares[number] = {name: value[:1].clone() for name, value in part.items()}
+            blank = self.spares.get(number) or {
+                name: v.new_zeros((1, *v.shape[1:])) for name, v in part.items()
+            }
             yield (part if there else blank) | task, there * workers / self.samples
 
     def task_of(self, batch: Mapping[str, Any]) -> int:

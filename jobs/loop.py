@@ -179,7 +179,7 @@ class Run:
         with ExitStack() as averaged:
             if self.average:
                 averaged.enter_context(self.average.inside(self.plain))
-            spare = self.feed.spare if self.sharded else None
+            spare = next(iter(self.feed.spares.values())) if self.sharded else None
             metrics = measure(self.accelerator, self.plain, self.feed.held_out, spare=spare)
             let_go(self.plain)
         self.summary["metrics"] = {f"{check.split}_{name}": value for name, value in metrics.items()}
