@@ -65,6 +65,27 @@ class Rule:
         return self.verb or (SAME if len(self.names) == 1 else CAT)
 
 
+def timm_block(ours: str, theirs: str, *, mixer: str = "mixer") -> tuple[Rule, ...]:
+    """Norms, attention and MLP of a block under timm's names, which many authors' code shares."""
+    pairs = {
+        "norm1": "norm1", "norm2": "norm2", f"{mixer}.qkv": "attn.qkv", f"{mixer}.out": "attn.proj",
+        "channel.up": "mlp.fc1", "channel.down": "mlp.fc2",
+    }  # fmt: skip
+    return tuple(Rule(f"{ours}.{a}.{{p}}", f"{theirs}.{b}.{{p}}") for a, b in pairs.items())
+
+
+def timm_vit(patch: int) -> tuple[Rule, ...]:
+    """A plain ViT under timm's names, with or without its class token."""
+    return (
+        Rule("stem.project.{p}", "patch_embed.proj.{p}", conv(patch, patch)),
+        Rule("backbone.cls", "cls_token"),
+        Rule("backbone.position.table", "pos_embed"),
+        *timm_block("backbone.blocks.{i}", "blocks.{i}", mixer="mixer.attention"),
+        Rule("backbone.norm.{p}", "norm.{p}"),
+        Rule("head.out.{p}", "head.{p}"),
+    )
+
+
 def import_state(model: str, state: State, *, source: str) -> dict[str, Tensor]:
     """Weights named as in `source` ("timm", "transformers", ...) -> the state of preset `model`.
 

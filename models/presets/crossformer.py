@@ -5,7 +5,7 @@ Groups of 7 neighbours and groups at intervals of 8, 4 and 2 take turns; the las
 neighbours. Where the paper fixes the interval, the authors' code fixes the group: the same at 224 pixels.
 """
 
-from models.imports import Rule
+from models.imports import Rule, timm_block
 
 PART = "backbone"
 
@@ -78,15 +78,10 @@ IMPORTS = {
     "authors": (
         Rule("stem.scales.convs.{k}.conv.{p}", "patch_embed.projs.{k}.{p}"),
         Rule("stem.norm.{p}", "patch_embed.norm.{p}"),
-        Rule(f"{BLOCK}.norm1.{{p}}", f"{THEIRS}.norm1.{{p}}"),
-        Rule(f"{BLOCK}.norm2.{{p}}", f"{THEIRS}.norm2.{{p}}"),
-        Rule(f"{BLOCK}.mixer.qkv.{{p}}", f"{THEIRS}.attn.qkv.{{p}}"),
-        Rule(f"{BLOCK}.mixer.out.{{p}}", f"{THEIRS}.attn.proj.{{p}}"),
+        *timm_block(BLOCK, THEIRS),
         *bias(),
         Rule(None, f"{THEIRS}.attn.biases"),
         Rule(None, f"{THEIRS}.attn.relative_position_index"),
-        Rule(f"{BLOCK}.channel.up.{{p}}", f"{THEIRS}.mlp.fc1.{{p}}"),
-        Rule(f"{BLOCK}.channel.down.{{p}}", f"{THEIRS}.mlp.fc2.{{p}}"),
         Rule("backbone.merges.{i}.norm.{p}", "layers.{i}.downsample.norm.{p}"),
         Rule("backbone.merges.{i}.scales.convs.{k}.conv.{p}", "layers.{i}.downsample.reductions.{k}.{p}"),
         Rule("backbone.norm.{p}", "norm.{p}"),

@@ -6,7 +6,7 @@ the authors' code. Windows have no bias, and see padding. Departs from it: a ras
 not padded to one.
 """
 
-from models.imports import Rule
+from models.imports import Rule, timm_block
 
 PART = "token_mixer"
 
@@ -71,12 +71,7 @@ def block(ours: str, theirs: str) -> tuple[Rule, ...]:
     return (
         Rule(f"{ours}.position.conv.conv.{{p}}", f"{theirs}.cpe1.proj.{{p}}"),
         Rule(f"{ours}.channel_position.conv.conv.{{p}}", f"{theirs}.cpe2.proj.{{p}}"),
-        Rule(f"{ours}.norm1.{{p}}", f"{theirs}.norm1.{{p}}"),
-        Rule(f"{ours}.norm2.{{p}}", f"{theirs}.norm2.{{p}}"),
-        Rule(f"{ours}.mixer.qkv.{{p}}", f"{theirs}.attn.qkv.{{p}}"),
-        Rule(f"{ours}.mixer.out.{{p}}", f"{theirs}.attn.proj.{{p}}"),
-        Rule(f"{ours}.channel.up.{{p}}", f"{theirs}.mlp.fc1.{{p}}"),
-        Rule(f"{ours}.channel.down.{{p}}", f"{theirs}.mlp.fc2.{{p}}"),
+        *timm_block(ours, theirs),
     )
 
 

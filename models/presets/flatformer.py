@@ -38,7 +38,8 @@ PRESETS = {
     },
     "flatformer_nano": {
         "base": "flatformer",
-        "doc": "Ours, for clouds of about 512 points: one block.",
+        "doc": "Ours, for clouds of about 512 points: one block; places are among the features.",
+        "backbone.position": "fourier",
         "backbone.dim": 64,
         "backbone.depth": 4,
         "mixers": turns(group=32, window=4, cells=24),

@@ -6,29 +6,12 @@ second function as GELU or swish; the released models of all three sizes start i
 
 PART = "channel_mixer"
 
-NORM = {"name": "layer", "eps": 1e-6}
-
 PRESETS = {
     "kat_tiny": {
+        "base": "pre_ln_tiny",
         "doc": "KAT-T; parameters as printed by the paper's code.",
         "millions": 5.718,
-        "modality": "image",
-        "stem": "patch",
-        "stem.patch": 16,
-        "backbone": "isotropic",
-        "backbone.dim": 192,
-        "backbone.depth": 12,
-        "backbone.position": "learned",
-        "backbone.class_token": "first",
-        "backbone.norm": NORM,
-        "block.norm": NORM,
         "block.channel": {"name": "kan", "act": "silu"},
-        "mixers": ({"name": "attention", "head_dim": 64},),
-        "head": "classification",
-        "head.source": "class",
-        "in_chans": 3,
-        "num_outputs": 1000,
-        "init_std": 0.02,
     },
     "kat_small": {
         "base": "kat_tiny",

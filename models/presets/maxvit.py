@@ -7,7 +7,7 @@ Departs from it: windows and grids that the raster does not fill see no padding,
 such sizes.
 """
 
-from models.imports import Rule, Verb, conv
+from models.imports import Rule, Verb, conv, timm_block
 
 PART = "backbone"
 
@@ -95,13 +95,8 @@ def bottleneck(ours: str, theirs: str) -> tuple[Rule, ...]:
 def attention(ours: str, theirs: str) -> tuple[Rule, ...]:
     """The rules of one block with attention."""
     return (
-        Rule(f"{ours}.norm1.{{p}}", f"{theirs}.norm1.{{p}}"),
-        Rule(f"{ours}.norm2.{{p}}", f"{theirs}.norm2.{{p}}"),
-        Rule(f"{ours}.mixer.qkv.{{p}}", f"{theirs}.attn.qkv.{{p}}"),
+        *timm_block(ours, theirs),
         Rule(f"{ours}.mixer.bias", f"{theirs}.attn.rel_pos.relative_position_bias_table", TABLE),
-        Rule(f"{ours}.mixer.out.{{p}}", f"{theirs}.attn.proj.{{p}}"),
-        Rule(f"{ours}.channel.up.{{p}}", f"{theirs}.mlp.fc1.{{p}}"),
-        Rule(f"{ours}.channel.down.{{p}}", f"{theirs}.mlp.fc2.{{p}}"),
     )
 
 

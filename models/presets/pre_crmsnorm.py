@@ -5,7 +5,7 @@ Paper: Jiang et al., 2023, arXiv:2305.14858. A ViT in its three equal forms: `no
 "layer" form, as the paper trains; the stream of the "crms" form is one channel narrower.
 """
 
-from models.imports import Rule, conv
+from models.imports import timm_vit
 
 PART = "norm"
 
@@ -50,17 +50,4 @@ PRESETS = {
     },
 }
 
-IMPORTS = {
-    "timm": (
-        Rule("stem.project.{p}", "patch_embed.proj.{p}", conv(16, 16)),
-        Rule("backbone.cls", "cls_token"),
-        Rule("backbone.position.table", "pos_embed"),
-        Rule("backbone.blocks.{i}.norm{k}.{p}", "blocks.{i}.norm{k}.{p}"),
-        Rule("backbone.blocks.{i}.mixer.attention.qkv.{p}", "blocks.{i}.attn.qkv.{p}"),
-        Rule("backbone.blocks.{i}.mixer.attention.out.{p}", "blocks.{i}.attn.proj.{p}"),
-        Rule("backbone.blocks.{i}.channel.up.{p}", "blocks.{i}.mlp.fc1.{p}"),
-        Rule("backbone.blocks.{i}.channel.down.{p}", "blocks.{i}.mlp.fc2.{p}"),
-        Rule("backbone.norm.{p}", "norm.{p}"),
-        Rule("head.out.{p}", "head.{p}"),
-    ),
-}
+IMPORTS = {"timm": timm_vit(16)}

@@ -33,7 +33,8 @@ PRESETS = {
     "scatterformer_nano": {
         "base": "scatterformer",
         "doc": "Ours, for clouds of about 512 points: three layers, windows of 6 of 24 cells; norms for runs "
-        "of hundreds of steps.",
+        "of hundreds of steps; the places of points are among their features.",
+        "backbone.position": "fourier",
         "backbone.dim": 64,
         "backbone.depth": 3,
         "backbone.norm": "batch",

@@ -5,7 +5,7 @@ The paper draws a residual around each half of a block; its code, which the numb
 around gate and MLP together in the spectral blocks, and so have we. The columnar sizes are here.
 """
 
-from models.imports import Rule, conv
+from models.imports import timm_vit
 
 PART = "token_mixer"
 
@@ -72,16 +72,5 @@ PRESETS = {
     },
 }
 
-IMPORTS = {
-    "timm": (  # a ViT without class token is what is left when alpha is 0
-        Rule("stem.project.{p}", "patch_embed.proj.{p}", conv(16, 16)),
-        Rule("backbone.position.table", "pos_embed"),
-        Rule("backbone.blocks.{i}.norm{k}.{p}", "blocks.{i}.norm{k}.{p}"),
-        Rule("backbone.blocks.{i}.mixer.attention.qkv.{p}", "blocks.{i}.attn.qkv.{p}"),
-        Rule("backbone.blocks.{i}.mixer.attention.out.{p}", "blocks.{i}.attn.proj.{p}"),
-        Rule("backbone.blocks.{i}.channel.up.{p}", "blocks.{i}.mlp.fc1.{p}"),
-        Rule("backbone.blocks.{i}.channel.down.{p}", "blocks.{i}.mlp.fc2.{p}"),
-        Rule("backbone.norm.{p}", "norm.{p}"),
-        Rule("head.out.{p}", "head.{p}"),
-    ),
-}
+# a ViT without class token is what is left when alpha is 0
+IMPORTS = {"timm": timm_vit(16)}

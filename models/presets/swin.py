@@ -4,7 +4,7 @@ Paper: Liu et al., 2021, arXiv:2103.14030. Sizes: table 7 and appendix A1.
 Windows see padding, as in the paper's code.
 """
 
-from models.imports import Rule, conv
+from models.imports import Rule, conv, timm_block
 
 PART = "backbone"
 
@@ -69,15 +69,10 @@ IMPORTS = {
     "timm": (
         Rule("stem.project.{p}", "patch_embed.proj.{p}", conv(4, 4)),
         Rule("stem.norm.{p}", "patch_embed.norm.{p}"),
-        Rule(f"{BLOCK}.norm1.{{p}}", f"{TIMM}.norm1.{{p}}"),
-        Rule(f"{BLOCK}.norm2.{{p}}", f"{TIMM}.norm2.{{p}}"),
-        Rule(f"{BLOCK}.mixer.qkv.{{p}}", f"{TIMM}.attn.qkv.{{p}}"),
-        Rule(f"{BLOCK}.mixer.out.{{p}}", f"{TIMM}.attn.proj.{{p}}"),
+        *timm_block(BLOCK, TIMM),
         Rule(f"{BLOCK}.mixer.bias", f"{TIMM}.attn.relative_position_bias_table"),
         Rule(None, f"{TIMM}.attn.relative_position_index"),
         Rule(None, f"{TIMM}.attn_mask"),
-        Rule(f"{BLOCK}.channel.up.{{p}}", f"{TIMM}.mlp.fc1.{{p}}"),
-        Rule(f"{BLOCK}.channel.down.{{p}}", f"{TIMM}.mlp.fc2.{{p}}"),
         Rule("backbone.merges.{i}.reduce.{p}", "layers.{i+1}.downsample.reduction.{p}"),
         Rule("backbone.merges.{i}.norm.{p}", "layers.{i+1}.downsample.norm.{p}"),
         Rule("backbone.norm.{p}", "norm.{p}"),

@@ -5,32 +5,21 @@ Paper: Liu et al., 2021, arXiv:2111.09883. Sizes: table 1 and the authors' code,
 Departs from it: no extra norm every six blocks, which only the largest two sizes have.
 """
 
-from models.imports import Rule, conv, shaped
+from models.imports import Rule, conv, shaped, timm_block
 
 PART = "backbone"
 
 PRESETS = {
     "swinv2_tiny": {
+        "base": "swin_tiny",
         "doc": "SwinV2-T, window 8; parameters counted in the authors' code.",
         "millions": 28.347,
-        "modality": "image",
-        "stem": "patch",
-        "stem.patch": 4,
-        "stem.norm": True,
-        "backbone": "pyramid",
-        "backbone.dims": (96, 192, 384, 768),
-        "backbone.depths": (2, 2, 6, 2),
         "backbone.merge": {"name": "patch", "norm_last": True},
-        "backbone.drop_path": 0.2,
         "block.order": "res_post",
         "mixers": (
             {"name": "cosine_window", "window": 8, "hide_padding": False},
             {"name": "cosine_window", "window": 8, "hide_padding": False, "shifted": True},
         ),
-        "head": "classification",
-        "in_chans": 3,
-        "num_outputs": 1000,
-        "init_std": 0.02,
     },
     "swinv2_small": {
         "base": "swinv2_tiny",
@@ -92,16 +81,11 @@ IMPORTS = {
     "timm": (
         Rule("stem.project.{p}", "patch_embed.proj.{p}", conv(4, 4)),
         Rule("stem.norm.{p}", "patch_embed.norm.{p}"),
-        Rule(f"{BLOCK}.norm1.{{p}}", f"{TIMM}.norm1.{{p}}"),
-        Rule(f"{BLOCK}.norm2.{{p}}", f"{TIMM}.norm2.{{p}}"),
-        Rule(f"{BLOCK}.mixer.qkv.weight", f"{TIMM}.attn.qkv.weight"),
+        *timm_block(BLOCK, TIMM),
         Rule(f"{BLOCK}.mixer.q_bias", f"{TIMM}.attn.q_bias"),
         Rule(f"{BLOCK}.mixer.v_bias", f"{TIMM}.attn.v_bias"),
         Rule(f"{BLOCK}.mixer.log_scale", f"{TIMM}.attn.logit_scale", HEADS),
         Rule(f"{BLOCK}.mixer.distance.{{k}}.{{p}}", f"{TIMM}.attn.cpb_mlp.{{k}}.{{p}}"),
-        Rule(f"{BLOCK}.mixer.out.{{p}}", f"{TIMM}.attn.proj.{{p}}"),
-        Rule(f"{BLOCK}.channel.up.{{p}}", f"{TIMM}.mlp.fc1.{{p}}"),
-        Rule(f"{BLOCK}.channel.down.{{p}}", f"{TIMM}.mlp.fc2.{{p}}"),
         Rule("backbone.merges.{i}.reduce.{p}", "layers.{i+1}.downsample.reduction.{p}"),
         Rule("backbone.merges.{i}.norm.{p}", "layers.{i+1}.downsample.norm.{p}"),
         Rule("backbone.norm.{p}", "norm.{p}"),

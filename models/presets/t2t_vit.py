@@ -10,7 +10,7 @@ Departs from it: what the class token's own position adds, which is constant, is
 import torch
 from torch import Tensor
 
-from models.imports import Rule, Verb
+from models.imports import Rule, Verb, timm_block
 from models.positions.sinusoid import sinusoids
 
 PART = "tokenizer"
@@ -117,12 +117,8 @@ def rules(queries: Verb | None) -> tuple[Rule, ...]:
         Rule("stem.project.{p}", "tokens_to_token.project.{p}"),
         Rule("backbone.cls", "cls_token", CLASS),
         Rule(None, "pos_embed"),
-        Rule(f"{block}.norm1.{{p}}", f"{theirs}.norm1.{{p}}"),
-        Rule(f"{block}.norm2.{{p}}", f"{theirs}.norm2.{{p}}"),
         Rule(f"{block}.mixer.attention.qkv.{{p}}", f"{theirs}.attn.qkv.{{p}}", queries),
-        Rule(f"{block}.mixer.attention.out.{{p}}", f"{theirs}.attn.proj.{{p}}"),
-        Rule(f"{block}.channel.up.{{p}}", f"{theirs}.mlp.fc1.{{p}}"),
-        Rule(f"{block}.channel.down.{{p}}", f"{theirs}.mlp.fc2.{{p}}"),
+        *timm_block(block, theirs, mixer="mixer.attention"),
         Rule("backbone.norm.{p}", "norm.{p}"),
         Rule("head.out.{p}", "head.{p}"),
     )
