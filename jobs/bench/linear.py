@@ -59,10 +59,12 @@ def arrays(spec: dict[str, Any], dataset: Dataset, split: str) -> tuple[Tensor, 
 def examples(modality: str, task: str, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """One batch of the loader as examples of what is to be told."""
     x = batch[INPUTS[modality]["x"]]
+    if modality == "pointcloud":
+        x = torch.cat([x, batch["points"]], -1)
     if task == "classification":
         return x.flatten(1), batch["label"]
     if task == "segmentation":
-        places = torch.cat([x, batch["points"]], -1) if modality == "pointcloud" else x.movedim(1, -1)
+        places = x if modality == "pointcloud" else x.movedim(1, -1)
         return places.flatten(0, -2), batch["segmentation"].flatten()
     return x.movedim(2, 1).flatten(2).flatten(0, 1), batch["light"].flatten(0, 1)  # frame by frame
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MOST, PIECES = 512, 80  # points of a piece, pieces of a scan
+POINTS, PIECES = 256, 160  # points of a piece, pieces of a scan
 # class -> file and its columns: a car's scanner, another car's, a room, another room, an aeroplane's
 SCANS = {
     "kitti": ("kitti_000008.bin", 4),
@@ -21,14 +21,18 @@ Points = NDArray[np.float64]  # (n, 3)
 
 
 def write(folder: Path, scans: Path = Path("../shared/data/points")) -> int:
-    """Coordinates alone, as .npy, of pieces that share no point: how they lie tells which scanner it was."""
-    count = 0
+    """Coordinates alone, as .npy, of pieces that share no point: how they lie tells which scanner it was.
+
+    Of every piece as many points, drawn at random: their number would tell.
+    """
+    draw, count = np.random.default_rng(0), 0
     for label, (name, columns) in SCANS.items():
-        found = [piece - piece.mean(0) for piece in pieces(load(scans / name, columns))]
+        found = list(pieces(load(scans / name, columns)))
         target = folder / label
         target.mkdir(parents=True, exist_ok=True)
-        for i in np.random.default_rng(0).permutation(len(found))[:PIECES]:
-            np.save(target / f"{label}_{i}.npy", found[i].astype(np.float32))
+        for i in draw.permutation(len(found))[:PIECES]:
+            piece = draw.permutation(found[i])[:POINTS]
+            np.save(target / f"{label}_{i}.npy", (piece - piece.mean(0)).astype(np.float32))
             count += 1
     return count
 
@@ -44,8 +48,8 @@ def load(path: Path, columns: int) -> Points:
 
 
 def pieces(points: Points) -> Iterator[Points]:
-    """Halves of halves across the longest side, until at most MOST points are left."""
-    if len(points) <= MOST:
+    """Halves of halves across the longest side, until fewer than twice POINTS are left."""
+    if len(points) < 2 * POINTS:
         yield points
         return
     axis = int(np.ptp(points, axis=0).argmax())
