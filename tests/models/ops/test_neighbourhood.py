@@ -180,6 +180,14 @@ def test_flex_visits_every_tile_that_is_seen_and_no_other(case: str) -> None:
         assert sorted(indices[row, :count].tolist()) == tiles[row].nonzero().flatten().tolist()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_errors_are_at_most_twice_those_of_the_plain_form(dtype: torch.dtype) -> None:
+    given, hood = [t.detach() for t in draw((9, 20), (7, 7), e=16)], Neighbourhood.on(2, 7)
+    exact, rough = reference(*given, hood), [t.to(dtype) for t in given]
+    plain, fast = reference(*rough, hood), neighbourhood_attention(*rough, hood)
+    assert (fast - exact).abs().max() <= 2 * (plain - exact).abs().max()
+
+
 def test_explains_why_flex_was_not_taken() -> None:
     q = torch.randn(1, 6, 6, 1, 16)
     text = NEIGHBOURHOOD.explain(q, q, q, None, Neighbourhood.on(2, 3))

@@ -33,6 +33,19 @@ def test_each_sequence_attends_to_itself(backend: str, masked: bool) -> None:
     assert_close(*grads)
 
 
+@pytest.mark.parametrize("backend", ["sequences", "mask"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_errors_are_at_most_twice_those_of_the_plain_form(backend: str, dtype: torch.dtype) -> None:
+    def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        spans = ((0, 11), (11, 12), (12, 30))
+        return torch.cat([by_matmul(*(t[:, :, a:b] for t in (q, k, v))) for a, b in spans], 2)
+
+    exact, rough = plain(*given()), [t.to(dtype) for t in given()]
+    with PACKED.force(backend):
+        error = (attend_packed(*rough, ENDS) - exact).abs().max()
+    assert error <= 2 * (plain(*rough) - exact).abs().max()
+
+
 def test_a_compiled_graph_takes_the_mask() -> None:
     q, k, v = given()
     whole = torch.compile(attend_packed, backend="eager", fullgraph=True)

@@ -54,6 +54,17 @@ def test_takes_odd_sizes_and_keeps_samples_apart(name: str) -> None:
     assert_close(y[:1], first, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", [n for n in NANO if resolve(n)["modality"] == "image"])
+def test_stages_cover_odd_images_at_strides_that_double(name: str) -> None:
+    model, x = create_model(name).eval(), given(name)["x"]
+    with torch.no_grad():
+        grids = [stage.map().shape[2:] for stage in model.features(x)]
+    first = round(model.stem.cells**0.5)
+    assert first in (2, 4, 8, 16)
+    strides = [first * 2**i for i in range(len(grids))]
+    assert grids == [tuple(-(-size // stride) for size in x.shape[2:]) for stride in strides]
+
+
 @pytest.mark.parametrize("name", NANO)
 def test_every_parameter_learns(name: str) -> None:
     torch.manual_seed(0)

@@ -71,6 +71,15 @@ def some_mask(q: Tensor) -> Tensor:
     return torch.rand(q.shape[0], n, generator=torch.Generator().manual_seed(5)) < 0.8
 
 
+@pytest.mark.parametrize("case", ["shifted", "grid", "clips"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_errors_are_at_most_twice_those_of_the_plain_form(case: str, dtype: torch.dtype) -> None:
+    exact = outcome(reference, *given(case))
+    plain, fast = (outcome(run, *given(case, dtype)) for run in (reference, local_attention))
+    for want, eager, got in zip(exact, plain, fast, strict=True):
+        assert (got - want).norm() <= 2 * (eager - want).norm()
+
+
 @pytest.mark.parametrize("case", ["windows", "shifted", "clips"])
 def test_what_lies_beyond_the_raster_takes_part_if_given(case: str) -> None:
     tensors, windows = given(case)
