@@ -39,6 +39,6 @@ fi
 .venv/bin/uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --editable '.[demo,tracking,dev]'
 # Peers that tests compare models with, without what they would draw in: timm needs of torchvision only names. A torch
 # for GPUs brings its own triton; elsewhere this one runs kernels in its interpreter.
-peers="timm"
+peers="timm agent-attention-pytorch vit-pytorch"
 .venv/bin/python -c "import triton" 2>/dev/null || peers="$peers triton==3.6.0"
 .venv/bin/uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --no-deps $peers
