@@ -1,10 +1,13 @@
 """What a user wants to know while a run goes: speed, waiting, memory, time left; also for Prometheus."""
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 from torch import Tensor, nn
+
+log = logging.getLogger("rayloom")
 
 # Prometheus has each as ray_rayloom_train_<name>, by way of Ray; docs/guide/train.md lists them.
 GAUGES: Final = {
@@ -28,7 +31,7 @@ class Meter:
         self._workers, self._device = workers, device
         self._tokens = 0
         self._spared_s = 0.0
-        self.flops: float | None = None  # of one sample
+        self.flops: float | None = None  # of one sample; 0: not to be counted
         self._step_s: float | None = None
         self._gauges: dict[str, Any] = {}
         stem = getattr(getattr(task, "model", None), "stem", None)
@@ -54,8 +57,12 @@ class Meter:
         from jobs.utilisation import peak_flops, sample_flops
 
         began = time.perf_counter()
-        self.flops = sample_flops(spec, batch, task)
         self.peak, source = peak_flops(self._device, precision)
+        try:
+            self.flops = sample_flops(spec, batch, task)
+        except RuntimeError as e:  # what a kernel of the device can do may be wanting on a CPU
+            log.warning("operations of the model could not be counted, so there is no mfu: %s", e)
+            self.flops = 0.0
         self._spared_s = time.perf_counter() - began
         return {"sample_flops": self.flops, "peak_flops": self.peak, "peak_from": source}
 

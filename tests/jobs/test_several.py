@@ -18,8 +18,8 @@ Config = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def config(config_of: Config, synthesize: Callable[..., Dataset]) -> Config:
-    """Classes of one dataset; hidden parts of another, half as often; the gsd of neither."""
-    other = synthesize("image", 16, source={"synth": 16, "labels": "none"}).storage.url
+    """Classes of one dataset; hidden parts of another, half as often."""
+    other = synthesize("image", 16, source={"synth": 16}).storage.url
 
     def make(output: Path, **changes: Any) -> dict[str, Any]:
         hidden = {"dataset": other, "weight": 0.5, "task": "masked", "options": {"mask_ratio": 0.5}}
@@ -51,6 +51,16 @@ def test_one_backbone_learns_each_task_from_batches_of_its_own(whole: Run) -> No
     assert parts == {"mainmodel", "heads0"}
     for part in ("heads.0", "main.model.head", "main.model.backbone"):
         assert any((after[name] != before[name]).any() for name in after if name.startswith(part))
+
+
+def test_a_batch_of_another_task_teaches_the_backbone_of_the_first(config: Config, tmp_path: Path) -> None:
+    run = Run(config(tmp_path / "run"))
+    batch = next(batch for batch in run.feed.stream() if run.feed.task_of(batch) == 1)
+    ((part, _),) = run.feed.passes(batch)
+    run.plain(part)["loss"].backward()
+    assert all(p.grad is not None for p in run.plain.main.model.backbone.parameters())
+    assert all(p.grad is not None for p in run.plain.heads[0].parameters())
+    assert all(p.grad is None for p in run.plain.main.model.head.parameters())
 
 
 def test_the_first_task_is_measured_and_predicts(whole: Run) -> None:

@@ -44,3 +44,15 @@ def test_utilisation_is_flops_over_time_and_peak(config_of: Config, tmp_path: Pa
     meter.data()
     facts = meter.end(samples=8, left=0)
     assert facts["mfu"] == pytest.approx(meter.flops * facts["samples_s"] / 2e9)
+
+
+def test_a_model_that_cannot_be_counted_still_trains(
+    config_of: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run(config_of(tmp_path / "run"))
+    batch = next(run.feed.stream())
+    wrong = {**batch, "label": batch["label"].float()}  # torch has no kernel for it
+    run.meter.know(run.spec, wrong, "fp32")
+    assert "could not be counted" in caplog.text
+    run.work()
+    assert run.step == 6
