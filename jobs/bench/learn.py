@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ TRIALS = {
         "Where does the light come from?",
         "regression",
         {"uniformer_video_nano": LIGHT, "fna_video_nano": {**LIGHT, **BATCH, "stem.frames": 1}},
-        train=["steps=250", "learning_rate=3e-3"],
+        train=["steps=400", "learning_rate=3e-3"],
         recipe="lights",
     ),
 }  # fmt: skip
@@ -118,6 +119,7 @@ def run(trial: Trial, root: Path) -> dict[str, Any]:
     ]  # fmt: skip
     found, rows = baseline(jobs[0]), []
     for job in jobs:
+        shutil.rmtree(job.output, ignore_errors=True)  # a run of an earlier time would be taken up
         began = time.process_time()
         training = Run(train.run_config(job, Dataset.open(job.dataset)))
         training.work()
