@@ -31,6 +31,11 @@ class Pool:
         weakref.finalize(whole, self._give, block).atexit = False
         return whole
 
+    def lends(self, value: Any) -> bool:
+        """Whether an array may be a batch as it lies: fresh memory of its own, and no other is asked for."""
+        whole = isinstance(value, np.ndarray) and value.flags.c_contiguous and value.flags.writeable
+        return whole and not self._pinned
+
     def _block(self, size: int) -> NDArray[np.uint8]:
         with self._lock:
             fitting = [b for b in self._free if size <= b.nbytes <= 2 * size]
@@ -77,6 +82,9 @@ class Assembly:
         for name, value in sample.items():
             if name in TEXTS:
                 self._text(name)[at] = value
+                continue
+            if self.count == 1 and self._pool.lends(value) and name not in self._arrays:
+                self._arrays[name] = value[None]  # the batch is this array: nothing to copy
                 continue
             slot = self.slot(name, at, value.shape, value.dtype)
             if not np.may_share_memory(slot, value):
