@@ -33,6 +33,13 @@ def test_every_system_has_a_model_to_train() -> None:
     assert {f"{system}_nano" for system in systems()} <= set(MODELS)
 
 
+def test_a_job_may_give_the_name_alone() -> None:
+    job = {"kind": "train", "dataset": "d", "task": "classification", "steps": 1, "output": "o"}
+    alone, whole = (TrainJob.model_validate({**job, "model": m}) for m in ("swin", {"name": "swin"}))
+    assert alone == whole
+    assert alone.digest() == whole.digest()
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_trains_by_name(name: str, dataset: Callable[[str], Dataset], tmp_path: Path) -> None:
     modality = resolve(name)["modality"]

@@ -1,6 +1,6 @@
 """The fields of a train job. What a field means is its description here."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -19,6 +19,11 @@ class Model(Section):
 
     name: str = Field(min_length=1, description="name of the model; `rayloom zoo list` prints them")
     options: Options = Field(default_factory=dict, description="what to change in the preset, such as depth")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
 
 class Validation(Section):
