@@ -64,7 +64,6 @@ TRIALS = {
         "classification",
         {"scatterformer_nano": {}, "flatformer_nano": {**BATCH, "block.order": "pre"}},
         scans.write,
-        train=["steps=200", "learning_rate=2e-3", "augment=[flip]"],
         recipe="scans",
     ),
     "hyperspectral": Trial(
