@@ -97,3 +97,20 @@ def test_spacing_is_that_of_a_tree_over_all_points(shape: str) -> None:
         points[: len(points) * 3 // 4] /= 20
     want = float(np.median(cKDTree(points).query(points, k=2)[0][:, 1]))
     assert MODALITY.quality({"points": points})["spacing"] == pytest.approx(want, rel=0.12)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_what_laspy_refuses_in_a_header_is_refused(compressed: bool) -> None:
+    header = laspy.LasHeader(point_format=1, version="1.2")
+    header.add_extra_dims([laspy.ExtraBytesParams("echo", "u2")])
+    header.vlrs.append(laspy.VLR("LASF_Projection", 2112, "OGC WKT", b"GEOGCS[]\0"))
+    cloud = laspy.LasData(header)
+    cloud.x, cloud.y, cloud.z = np.random.default_rng(0).random((3, 50))
+    cloud.write(out := BytesIO(), do_compress=compressed)
+    ext, data = ("laz" if compressed else "las"), out.getvalue()
+    assert measured({ext: data}) == judged({ext: data})
+    described = data.index(b"echo") - 2  # the type in its description
+    for at, byte in ((data.index(b"LASF_Projection") + 5, 0xCC), (described, 99)):
+        broken = data[:at] + bytes([byte]) + data[at + 1 :]
+        assert _refused(lambda broken=broken: judged({ext: broken}))
+        assert _refused(lambda broken=broken: measured({ext: broken}))
