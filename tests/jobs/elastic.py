@@ -22,7 +22,7 @@ LIMIT_S = 240.0
 def job(dataset: str, output: str) -> TrainJob:
     values = {
         "kind": "train", "dataset": dataset, "task": "classification", "model": {"name": "window_nano"},
-        "steps": 400, "batch_size": 16, "output": output, "data": {"size": 48}, "checkpoint_every": 10,
+        "steps": 300, "batch_size": 16, "output": output, "data": {"size": 48}, "checkpoint_every": 10,
         "loader_workers": 0, "workers": 2, "min_workers": 1, "schedule": "constant", "warmup_steps": 0,
     }  # fmt: skip
     return TrainJob.model_validate(values)

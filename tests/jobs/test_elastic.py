@@ -44,7 +44,7 @@ def test_a_job_goes_on_with_two_machines_and_with_one_again(
     found = records(tmp_path / "run")
     assert [record["start"]["workers"] for record in found if "start" in record] == [1, 2, 1]
     losses = {record["step"]: record["loss"] for record in found if "loss" in record}
-    assert list(losses) == list(range(1, 401))
+    assert list(losses) == list(range(1, 301))
     last = checkpoint.newest(open_storage(str(tmp_path / "run")))
     assert last is not None
     job = last.facts["job"] | {"output": str(tmp_path / "alone"), "workers": 1, "min_workers": None}
