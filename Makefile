@@ -31,11 +31,13 @@ bench: $(READY)
 	$(BIN)/python -m jobs.bench.again 10000 10
 	for kind in jpeg laz geotiff h264; do $(BIN)/python -m jobs.bench.ingest $$kind 10000 || exit; done
 	$(BIN)/python -m jobs.bench.loader
+	$(BIN)/python -m jobs.bench.training
+	$(BIN)/python -m jobs.bench.kills
 	$(BIN)/python -m jobs.cli zoo bench
 
 # What `make test` does in a minute, for an hour: crashes at every operation, real kills, faults on the wire.
 chaos: $(READY)
-	RAYLOOM_CHAOS=1 $(BIN)/python -m pytest tests/jobs/chaos
+	RAYLOOM_CHAOS=1 $(BIN)/python -m pytest tests/jobs/chaos tests/jobs/test_elastic.py tests/jobs/test_cluster.py
 	$(BIN)/python -m jobs.chaos.simulation --schedules 100000
 	$(BIN)/python -m jobs.chaos.kills --points 50
 
