@@ -5,6 +5,9 @@
 READY := .venv/.ready
 BIN := .venv/bin
 DATA ?=
+# Tests under which every shape and type that a signature of models/ names is checked at run time.
+SHAPED := $(addprefix tests/models/,channels heads layers merges mixers norms objectives positions scores stems \
+	presets/test_contract.py test_build.py test_model.py)
 
 setup: $(READY)
 
@@ -21,6 +24,7 @@ test: $(READY)
 
 test-models: $(READY)
 	$(BIN)/python -m pytest tests/models tests/modalities
+	$(BIN)/python -m pytest $(SHAPED) --jaxtyping-packages=models,beartype.beartype -m "not compile"
 
 test-rest: $(READY)
 	$(BIN)/python -m pytest --ignore=tests/models --ignore=tests/modalities
