@@ -41,4 +41,5 @@ fi
 # for GPUs brings its own triton; elsewhere this one runs kernels in its interpreter.
 peers="timm agent-attention-pytorch vit-pytorch"
 .venv/bin/python -c "import triton" 2>/dev/null || peers="$peers triton==3.6.0"
-.venv/bin/uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --no-deps $peers
+# Compiled once for all: where PYTHONDONTWRITEBYTECODE is set, as in many images, every start would do it again.
+.venv/bin/uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --compile-bytecode --no-deps $peers
