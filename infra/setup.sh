@@ -41,5 +41,7 @@ fi
 # for GPUs brings its own triton; elsewhere this one runs kernels in its interpreter.
 peers="timm agent-attention-pytorch vit-pytorch"
 .venv/bin/python -c "import triton" 2>/dev/null || peers="$peers triton==3.6.0"
-# Compiled once for all: where PYTHONDONTWRITEBYTECODE is set, as in many images, every start would do it again.
-.venv/bin/uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --compile-bytecode --no-deps $peers
+.venv/bin/uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --no-deps $peers
+# Once for all: where PYTHONDONTWRITEBYTECODE is set, as in many images, every start would compile torch again. Some
+# packages bring files for other Pythons, which do not compile and are never imported.
+.venv/bin/python -m compileall -qq -j 0 .venv/lib/python3.*/site-packages || true
