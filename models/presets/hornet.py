@@ -4,6 +4,8 @@ Paper: Rao et al., 2022, arXiv:2207.14284. Sizes: table 1 and appendix: orders 2
 stage; "gf" has a learned spectrum in the last two.
 """
 
+from models.imports import Rule, Verb, conv
+
 PART = "token_mixer"
 
 PRESETS = {
@@ -60,4 +62,36 @@ PRESETS = {
         ),
         "num_outputs": 10,
     },
+}
+
+BLOCK = "backbone.stages.{i}.{j}"  # theirs as well
+MIXER, GN = f"{BLOCK}.mixer", f"{BLOCK}.gnconv"
+DOWN = "backbone.downsample_layers"
+
+POINT = conv(1, 1)  # theirs are convolutions of 1 x 1
+SPECTRUM = Verb(lambda parts: parts[0].movedim(-1, 0), lambda t, _: [t.movedim(0, -1)])  # real, imaginary
+
+IMPORTS = {
+    "mmpretrain": (
+        Rule("stem.layers.0.conv.{p}", f"{DOWN}.0.0.{{p}}"),
+        Rule("stem.layers.0.norm.{p}", f"{DOWN}.0.1.{{p}}"),
+        Rule("backbone.merges.{i}.before.{p}", f"{DOWN}.{{i+1}}.0.{{p}}"),
+        Rule("backbone.merges.{i}.conv.conv.{p}", f"{DOWN}.{{i+1}}.1.{{p}}"),
+        Rule(f"{MIXER}.inner.{{p}}", f"{GN}.proj_in.{{p}}", POINT),
+        Rule(f"{MIXER}.gates.{{k}}.{{p}}", f"{GN}.projs.{{k}}.{{p}}", POINT),
+        Rule(f"{MIXER}.out.{{p}}", f"{GN}.proj_out.{{p}}", POINT),
+        Rule(f"{MIXER}.filter.spectrum", f"{GN}.dwconv.complex_weight", SPECTRUM),
+        Rule(f"{MIXER}.filter.conv.{{p}}", f"{GN}.dwconv.{{p}}"),
+        Rule(f"{MIXER}.filter.local.conv.{{p}}", f"{GN}.dwconv.dw.{{p}}"),
+        Rule(f"{MIXER}.filter.before.{{p}}", f"{GN}.dwconv.pre_norm.{{p}}"),
+        Rule(f"{MIXER}.filter.after.{{p}}", f"{GN}.dwconv.post_norm.{{p}}"),
+        Rule(f"{BLOCK}.norm1.{{p}}", f"{BLOCK}.norm1.{{p}}"),
+        Rule(f"{BLOCK}.norm2.{{p}}", f"{BLOCK}.norm2.{{p}}"),
+        Rule(f"{BLOCK}.channel.up.{{p}}", f"{BLOCK}.pwconv1.{{p}}"),
+        Rule(f"{BLOCK}.channel.down.{{p}}", f"{BLOCK}.pwconv2.{{p}}"),
+        Rule(f"{BLOCK}.scale1.gamma", f"{BLOCK}.gamma1.weight"),
+        Rule(f"{BLOCK}.scale2.gamma", f"{BLOCK}.gamma2.weight"),
+        Rule("head.norm.{p}", "backbone.norm3.{p}"),
+        Rule("head.out.{p}", "head.fc.{p}"),
+    ),
 }

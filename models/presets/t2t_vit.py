@@ -124,8 +124,29 @@ def rules(queries: Verb | None) -> tuple[Rule, ...]:
     )
 
 
+def openmmlab(ours: str, theirs: str, *, mixer: str = "", channel: str = "") -> tuple[Rule, ...]:
+    """Of one layer there: norms, attention and MLP, which have parts of their own in blocks of ours."""
+    pairs = {
+        "norm1": "ln1", "norm2": "ln2", f"{mixer}qkv": "attn.qkv", f"{mixer}out": "attn.proj",
+        f"{channel}up": "ffn.layers.0.0", f"{channel}down": "ffn.layers.1",
+    }  # fmt: skip
+    return tuple(Rule(f"{ours}.{a}.{{p}}", f"{theirs}.{b}.{{p}}") for a, b in pairs.items())
+
+
 # performers are the default: their names are written; transformers' are read as well
 IMPORTS = {
     "authors": (*rules(None), *transformer(0), *transformer(1)),
     "released": (*rules(MILDER), *transformer(0), *transformer(1)),
+    "mmpretrain": (  # transformers only
+        *openmmlab("stem.layers.0", "backbone.tokens_to_token.attention1"),
+        *openmmlab("stem.layers.1", "backbone.tokens_to_token.attention2"),
+        Rule("stem.project.{p}", "backbone.tokens_to_token.project.{p}"),
+        Rule("backbone.cls", "backbone.cls_token", CLASS),
+        Rule(None, "backbone.pos_embed"),
+        *openmmlab(
+            "backbone.blocks.{i}", "backbone.encoder.{i}", mixer="mixer.attention.", channel="channel."
+        ),
+        Rule("backbone.norm.{p}", "backbone.norm.{p}"),
+        Rule("head.out.{p}", "head.layers.head.{p}"),
+    ),
 }

@@ -6,14 +6,16 @@ relations with batch norms, two of attention; a depthwise convolution for the po
 
 from collections.abc import Mapping, Sequence
 
+from models.imports import Rule, conv, timm_block
+
 PART = "backbone"
 
 
 def stages(kinds: str, head_dim: int, axes: int = 2) -> Sequence[Sequence[Mapping[str, object]]]:
     """Mixers by stage: "l", local relations; "g", global attention."""
-    local = {"name": "local_relation", "axes": axes, "block": {"norm": "batch"}}
-    whole = {"name": "attention", "head_dim": head_dim}
-    return tuple((local if kind == "l" else whole,) for kind in kinds)
+    near = {"name": "local_relation", "axes": axes, "block": {"norm": "batch"}}
+    far = {"name": "attention", "head_dim": head_dim}
+    return tuple((near if kind == "l" else far,) for kind in kinds)
 
 
 PRESETS = {
@@ -83,4 +85,42 @@ PRESETS = {
         "mixers": stages("llg", 32, 3),
         "num_outputs": 10,
     },
+}
+
+
+def local(k: int) -> tuple[Rule, ...]:
+    """Blocks of stage k on clips; what is a linear map here is a convolution of one voxel there."""
+    ours, theirs = f"backbone.stages.{k}.{{j}}", f"backbone.blocks{k + 1}.{{j}}"
+    maps = {"mixer.value": "conv1", "mixer.out": "conv2", "channel.up": "mlp.fc1", "channel.down": "mlp.fc2"}
+    return (
+        Rule(f"{ours}.position.conv.conv.{{p}}", f"{theirs}.pos_embed.{{p}}"),
+        Rule(f"{ours}.norm1.stats.{{p}}", f"{theirs}.norm1.{{p}}"),
+        Rule(f"{ours}.norm2.stats.{{p}}", f"{theirs}.norm2.{{p}}"),
+        Rule(f"{ours}.mixer.affinity.conv.{{p}}", f"{theirs}.attn.{{p}}"),
+        *(Rule(f"{ours}.{a}.{{p}}", f"{theirs}.{b}.{{p}}", conv(1, 1, 1)) for a, b in maps.items()),
+    )
+
+
+def whole(k: int) -> tuple[Rule, ...]:
+    """Blocks of stage k with attention."""
+    ours, theirs = f"backbone.stages.{k}.{{j}}", f"backbone.blocks{k + 1}.{{j}}"
+    return (
+        Rule(f"{ours}.position.conv.conv.{{p}}", f"{theirs}.pos_embed.{{p}}"),
+        *timm_block(ours, theirs, mixer="mixer.attention"),
+    )
+
+
+IMPORTS = {
+    "mmaction2": (  # models of clips
+        Rule("stem.project.conv.{p}", "backbone.patch_embed1.proj.{p}"),
+        Rule("stem.norm.{p}", "backbone.patch_embed1.norm.{p}"),
+        Rule("backbone.merges.{i}.conv.conv.{p}", "backbone.patch_embed{i+2}.proj.{p}"),
+        Rule("backbone.merges.{i}.conv.norm.{p}", "backbone.patch_embed{i+2}.norm.{p}"),
+        *local(0),
+        *local(1),
+        *whole(2),
+        *whole(3),
+        Rule("backbone.norm.stats.{p}", "backbone.norm.{p}"),
+        Rule("head.out.{p}", "cls_head.fc_cls.{p}"),
+    ),
 }

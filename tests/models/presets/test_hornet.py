@@ -1,5 +1,7 @@
 """hornet: an operation of order n multiplies n + 1 copies of its input, gate by gate."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -57,3 +59,13 @@ def test_hornet_equals_a_loop_of_explicit_products() -> None:
             product[..., c] = p[..., c] * maps[..., start + c] / 3
         p, start = product, start + width
     assert_close(mixer(x, Layout(grid=(H, W))), p @ mixer.out.weight.T)
+
+
+@pytest.mark.parametrize("arch", ["tiny", "tiny-gf"])
+def test_hornet_equals_mmpretrain(arch: str, mmpretrain: Any, agree: Any) -> None:
+    head = {"type": "LinearClsHead", "num_classes": 1000, "in_channels": 512}
+    backbone = {"type": "HorNet", "arch": arch}
+    peer = mmpretrain.build_classifier({"type": "ImageClassifier", "backbone": backbone, "head": head})
+    sizes = [(64, 96), (224, 224)] if arch == "tiny-gf" else [(64, 96)]  # spectra as they are at 224
+    name = f"hornet_{arch.replace('-', '_')}"
+    agree(name, peer, source="mmpretrain", sizes=sizes, std=0.1, title="HorNet")

@@ -1,5 +1,6 @@
-"""t2t_vit: soft splits with attention between them. No installable peer has the paper's narrow layers."""
+"""t2t_vit: soft splits with attention between them."""
 
+import functools
 from typing import Any
 
 import pytest
@@ -91,3 +92,28 @@ def test_t2t_vit_weights_go_to_the_authors_names_and_back(source: str) -> None:
         theirs["blocks.0.attn.qkv.weight"][:384] / state["backbone.blocks.0.mixer.attention.qkv.weight"][:384]
     )
     assert_close(scale.mean(), torch.tensor(1.0 if source == "authors" else 6**0.5), atol=1e-4, rtol=0)
+
+
+def test_t2t_vit_equals_mmpretrain_once_its_scores_are_scaled_right(mmpretrain: Any, agree: Any) -> None:
+    """mmpretrain divides scores by 1 / sqrt(64) and so makes them 64 times too large; it also takes a head's
+    width in the narrow layers, whose scale its own text, the authors' code and ours take of the wide tokens.
+    """
+    backbone = {"type": "T2T_ViT", "img_size": 96}  # on other rasters it stretches its positions
+    head = {"type": "VisionTransformerClsHead", "num_classes": 1000, "in_channels": 384}
+    peer = mmpretrain.build_classifier({"type": "ImageClassifier", "backbone": backbone, "head": head})
+    arguments: dict[str, Any] = {
+        "source": "mmpretrain",
+        "sizes": [(96, 96)],
+        "title": "T2T_ViT, scaled right",
+    }
+    arguments |= {"fixed": ["backbone.pos_embed"], "std": 0.1}
+    with pytest.raises(AssertionError, match="Mismatched"):
+        agree("t2t_vit_t_14", peer, **arguments)
+    layers = [m for m in peer.modules() if hasattr(m, "scaled_dot_product_attention")]
+    assert len(layers) == 2 + 14
+    for layer in layers:
+        mix = layer.scaled_dot_product_attention
+        assert mix.keywords == {"scale": 64**-0.5}  # what it divides by
+        divisor = (layer.input_dims // layer.num_heads) ** 0.5
+        layer.scaled_dot_product_attention = functools.partial(mix.func, scale=divisor)
+    agree("t2t_vit_t_14", peer, **arguments)

@@ -1,7 +1,9 @@
 """uniformer: local relations are an affinity of offsets, deep ones full attention; images are short clips."""
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from models import create_model
@@ -85,3 +87,16 @@ def test_uniformer_video_sees_the_order_of_frames() -> None:
     with torch.no_grad():
         assert model.features(clip)[-1].layout.grid == (3, 3, 3)
         assert (model(clip) - model(clip.flip(2))).abs().max() > 1e-3
+
+
+def test_uniformer_equals_mmaction2_but_for_the_eps_of_norms(mmaction: Any, agree: Any) -> None:
+    """Its blocks of attention take torch's eps of 1e-5, the authors' code and this preset 1e-6."""
+    head = {"type": "I3DHead", "num_classes": 400, "in_channels": 512}
+    backbone = {"type": "UniFormer", "depth": [3, 4, 8, 3]}
+    peer = nn.Sequential()
+    peer.add_module("backbone", mmaction.MODELS.build(backbone))
+    peer.add_module("cls_head", mmaction.MODELS.build(head))
+    assert {peer.backbone.blocks3[0].norm1.eps, peer.backbone.blocks4[0].norm2.eps} == {1e-5}
+    options = {"block.norm": {"name": "layer", "eps": 1e-5}}
+    sizes = [(16, 64, 64), (5, 64, 96)]
+    agree("uniformer_video_small", peer, source="mmaction2", sizes=sizes, options=options, title="UniFormer")
