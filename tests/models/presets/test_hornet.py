@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from models import create_model
+from models.imports import export_state, import_state
 from models.layout import Layout
 from models.mixers.gnconv import RecursiveGatedConv
 
@@ -59,6 +61,16 @@ def test_hornet_equals_a_loop_of_explicit_products() -> None:
             product[..., c] = p[..., c] * maps[..., start + c] / 3
         p, start = product, start + width
     assert_close(mixer(x, Layout(grid=(H, W))), p @ mixer.out.weight.T)
+
+
+def test_hornet_weights_go_to_mmpretrains_names_and_back() -> None:
+    state = create_model("hornet_tiny_gf", depths=(1, 1, 1, 1)).state_dict()
+    theirs = export_state("hornet_tiny_gf", state, source="mmpretrain")
+    assert theirs["backbone.stages.3.0.gnconv.projs.3.weight"].shape == (512, 256, 1, 1)
+    assert theirs["backbone.stages.2.0.gnconv.dwconv.complex_weight"].shape == (240, 14, 8, 2)
+    back = import_state("hornet_tiny_gf", theirs, source="mmpretrain")
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[key], state[key]) for key in state)
 
 
 @pytest.mark.parametrize("arch", ["tiny", "tiny-gf"])

@@ -94,6 +94,17 @@ def test_t2t_vit_weights_go_to_the_authors_names_and_back(source: str) -> None:
     assert_close(scale.mean(), torch.tensor(1.0 if source == "authors" else 6**0.5), atol=1e-4, rtol=0)
 
 
+def test_t2t_vit_weights_go_to_mmpretrains_names_and_back() -> None:
+    state = create_model("t2t_vit_t_14", depth=1).state_dict()
+    theirs = export_state("t2t_vit_t_14", state, source="mmpretrain")
+    assert theirs["backbone.tokens_to_token.attention2.attn.qkv.weight"].shape == (3 * 64, 9 * 64)
+    assert theirs["backbone.encoder.0.ffn.layers.0.0.weight"].shape == (3 * 384, 384)
+    back = import_state("t2t_vit_t_14", theirs, source="mmpretrain")
+    assert back.keys() == state.keys()
+    for key in state:
+        assert_close(back[key], state[key], atol=1e-6, rtol=0)
+
+
 def test_t2t_vit_equals_mmpretrain_once_its_scores_are_scaled_right(mmpretrain: Any, agree: Any) -> None:
     """mmpretrain divides scores by 1 / sqrt(64) and so makes them 64 times too large; it also takes a head's
     width in the narrow layers, whose scale its own text, the authors' code and ours take of the wide tokens.

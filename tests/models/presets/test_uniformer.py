@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from models import create_model
 from models.block import Block
+from models.imports import export_state, import_state
 from models.layout import Layout
 from models.mixers.attention import GlobalAttention
 from models.mixers.local_relation import LocalRelation
@@ -87,6 +88,16 @@ def test_uniformer_video_sees_the_order_of_frames() -> None:
     with torch.no_grad():
         assert model.features(clip)[-1].layout.grid == (3, 3, 3)
         assert (model(clip) - model(clip.flip(2))).abs().max() > 1e-3
+
+
+def test_uniformer_weights_go_to_mmaction2s_names_and_back() -> None:
+    state = create_model("uniformer_video_small", depths=(1, 1, 1, 1)).state_dict()
+    theirs = export_state("uniformer_video_small", state, source="mmaction2")
+    assert theirs["backbone.blocks2.0.conv1.weight"].shape == (128, 128, 1, 1, 1)
+    assert theirs["backbone.blocks4.0.mlp.fc1.weight"].shape == (2048, 512)
+    back = import_state("uniformer_video_small", theirs, source="mmaction2")
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[key], state[key]) for key in state)
 
 
 def test_uniformer_equals_mmaction2_but_for_the_eps_of_norms(mmaction: Any, agree: Any) -> None:
