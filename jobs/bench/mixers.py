@@ -68,7 +68,7 @@ def peak_bytes(call: Callable[[], Any], device: torch.device) -> int:
         before = torch.cuda.memory_allocated()
         call()
         return torch.cuda.max_memory_allocated() - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler reports each start and stop otherwise
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports each start and stop otherwise
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         call()
