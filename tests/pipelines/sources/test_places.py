@@ -1,11 +1,13 @@
 """Which places are read at all, and object stores: memory and S3 (a server on loopback)."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.registry import _registry
 
 from modalities.base import BadSample
 from pipelines.sources import Entry, open_entry
@@ -148,6 +150,8 @@ def test_what_vanishes_or_changes_in_a_store_is_refused(listing: Lister, s3: str
         open_entry(grown, max_bytes=0)
 
 
-def test_a_missing_driver_is_named(listing: Lister) -> None:
+def test_a_missing_driver_is_named(listing: Lister, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "adlfs", None)  # as where it is not installed
+    monkeypatch.delitem(_registry, "az", raising=False)
     with pytest.raises(ValueError, match="needs the package adlfs"):
         listing("az://container/x")
