@@ -39,7 +39,7 @@ fi
 .venv/bin/uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --editable '.[demo,tracking,dev]'
 # Peers that tests compare models with, without what they would draw in: timm needs of torchvision only names. A torch
 # for GPUs brings its own triton; elsewhere this one runs kernels in its interpreter.
-peers="timm agent-attention-pytorch vit-pytorch"
+peers="timm agent-attention-pytorch vit-pytorch einops"
 .venv/bin/python -c "import triton" 2>/dev/null || peers="$peers triton==3.6.0"
 .venv/bin/uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --no-deps $peers
 # Once for all: where PYTHONDONTWRITEBYTECODE is set, as in many images, every start would compile torch again. Some

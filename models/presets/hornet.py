@@ -65,7 +65,7 @@ PRESETS = {
 }
 
 BLOCK = "backbone.stages.{i}.{j}"  # theirs as well
-MIXER, GN = f"{BLOCK}.mixer", f"{BLOCK}.gnconv"
+MIXING, GN = f"{BLOCK}.mixer", f"{BLOCK}.gnconv"
 DOWN = "backbone.downsample_layers"
 
 POINT = conv(1, 1)  # theirs are convolutions of 1 x 1
@@ -77,14 +77,14 @@ IMPORTS = {
         Rule("stem.layers.0.norm.{p}", f"{DOWN}.0.1.{{p}}"),
         Rule("backbone.merges.{i}.before.{p}", f"{DOWN}.{{i+1}}.0.{{p}}"),
         Rule("backbone.merges.{i}.conv.conv.{p}", f"{DOWN}.{{i+1}}.1.{{p}}"),
-        Rule(f"{MIXER}.inner.{{p}}", f"{GN}.proj_in.{{p}}", POINT),
-        Rule(f"{MIXER}.gates.{{k}}.{{p}}", f"{GN}.projs.{{k}}.{{p}}", POINT),
-        Rule(f"{MIXER}.out.{{p}}", f"{GN}.proj_out.{{p}}", POINT),
-        Rule(f"{MIXER}.filter.spectrum", f"{GN}.dwconv.complex_weight", SPECTRUM),
-        Rule(f"{MIXER}.filter.conv.{{p}}", f"{GN}.dwconv.{{p}}"),
-        Rule(f"{MIXER}.filter.local.conv.{{p}}", f"{GN}.dwconv.dw.{{p}}"),
-        Rule(f"{MIXER}.filter.before.{{p}}", f"{GN}.dwconv.pre_norm.{{p}}"),
-        Rule(f"{MIXER}.filter.after.{{p}}", f"{GN}.dwconv.post_norm.{{p}}"),
+        Rule(f"{MIXING}.inner.{{p}}", f"{GN}.proj_in.{{p}}", POINT),
+        Rule(f"{MIXING}.gates.{{k}}.{{p}}", f"{GN}.projs.{{k}}.{{p}}", POINT),
+        Rule(f"{MIXING}.out.{{p}}", f"{GN}.proj_out.{{p}}", POINT),
+        Rule(f"{MIXING}.filter.spectrum", f"{GN}.dwconv.complex_weight", SPECTRUM),
+        Rule(f"{MIXING}.filter.conv.{{p}}", f"{GN}.dwconv.{{p}}"),
+        Rule(f"{MIXING}.filter.local.conv.{{p}}", f"{GN}.dwconv.dw.{{p}}"),
+        Rule(f"{MIXING}.filter.before.{{p}}", f"{GN}.dwconv.pre_norm.{{p}}"),
+        Rule(f"{MIXING}.filter.after.{{p}}", f"{GN}.dwconv.post_norm.{{p}}"),
         Rule(f"{BLOCK}.norm1.{{p}}", f"{BLOCK}.norm1.{{p}}"),
         Rule(f"{BLOCK}.norm2.{{p}}", f"{BLOCK}.norm2.{{p}}"),
         Rule(f"{BLOCK}.channel.up.{{p}}", f"{BLOCK}.pwconv1.{{p}}"),
