@@ -72,6 +72,19 @@ def test_the_average_is_stored_beside_the_weights_as_they_were_trained(whole: lo
     assert all(bool((found.model[k] == v).all()) for k, v in whole.plain.state_dict().items())
 
 
+def test_a_run_that_goes_on_takes_up_the_average_that_was_stored(
+    make: Make, whole: loop.Run, tmp_path: Path
+) -> None:
+    shutil.copytree(whole.job.output, copy := tmp_path / "copy")
+    stored = checkpoint.newest(whole.storage)
+    again = make(copy, **EVERYTHING)
+    assert stored is not None
+    assert again.average is not None
+    assert again.average.weights.keys() == stored.average.keys()
+    assert all(bool((again.average.weights[k] == v).all()) for k, v in stored.average.items())
+    assert any(bool((again.average.weights[k] != stored.model[k]).any()) for k in stored.average)
+
+
 def test_a_step_in_two_passes_is_a_step_in_one(make: Make, tmp_path: Path) -> None:
     one, two = (make(tmp_path / str(n), accumulate=n, steps=3) for n in (1, 2))
     one.work()
