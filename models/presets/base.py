@@ -12,6 +12,8 @@ from models.registry import suggest
 
 SECTIONS = ("stem", "backbone", "head")  # "block.norm" and such are options of every Block
 
+PARTS = ("backbone", "token_mixer", "channel_mixer", "norm", "position", "tokenizer")  # what a system brings
+
 Preset = Mapping[str, Any]
 # "stem": name of a part, "stem.patch": one of its options (the same for backbone and head);
 # "mixers": ({"name": ..., options}, ...) that blocks take in turn, or such a tuple for each stage; an item
@@ -32,17 +34,18 @@ def systems() -> tuple[str, ...]:
     return tuple(name for name in families() if hasattr(module_of(name), "PART"))
 
 
+@cache
 def module_of(family: str) -> ModuleType:
-    """A preset file."""
-    return importlib.import_module(f"models.presets.{family}")
+    """A preset file; a PART that names none of PARTS is a ValueError."""
+    module = importlib.import_module(f"models.presets.{family}")
+    if hasattr(module, "PART") and module.PART not in PARTS:
+        raise ValueError(f"PART of models/presets/{family}.py must be one of {PARTS}, got {module.PART!r}")
+    return module
 
 
 def mixer_of(system: str) -> str | None:
-    """The token mixer that a system brought: MIXER of its file, else the first of its first preset."""
-    module = module_of(system)
-    if hasattr(module, "MIXER"):
-        return str(module.MIXER)
-    first = resolve(next(iter(module.PRESETS)))["mixers"]
+    """The token mixer that a system brought: the first of its first preset."""
+    first = resolve(next(iter(module_of(system).PRESETS)))["mixers"]
     flat = [m for item in first for m in ([item] if isinstance(item, Mapping) else item)]
     return next((m["name"] for m in flat if m["name"] is not None), None)
 

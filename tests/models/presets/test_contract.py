@@ -11,7 +11,6 @@ from torch.testing import assert_close
 from models import create_model
 from models.presets.base import families, presets, resolve
 
-PARTS = ("backbone", "token_mixer", "channel_mixer", "norm", "position", "tokenizer")
 SYSTEMS = [f for f in families() if hasattr(importlib.import_module(f"models.presets.{f}"), "PART")]
 NANO = [f"{system}_nano" for system in SYSTEMS]
 SIDES = {"image": (50, 67), "video": (4, 33, 40), "hyperspectral": (17, 22), "lighting": (4, 33, 40)}
@@ -33,7 +32,6 @@ def given(name: str, b: int = 2) -> dict[str, Tensor]:
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_has_a_proof_and_says_where_it_comes_from(system: str) -> None:
     module = importlib.import_module(f"models.presets.{system}")
-    assert module.PART in PARTS
     assert module.__doc__
     assert "Paper: " in module.__doc__
     assert f"{system}_nano" in presets()

@@ -3,7 +3,8 @@ import torch
 
 from models import create_model, list_models
 from models.mixers import create_mixer, list_mixers
-from models.presets.base import mixer_of, presets, resolve, systems
+from models.presets import swin
+from models.presets.base import mixer_of, module_of, presets, resolve, systems
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -64,3 +65,14 @@ def test_a_system_is_reached_by_its_short_name() -> None:
                 create_mixer(system, dim=64)
     with pytest.raises(LookupError, match=r"no mixer 'swim'.*'swin'"):
         create_mixer("swim", dim=64)
+
+
+def test_constants_of_a_preset_file_mean_nothing_but_part_presets_and_imports(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(swin, "MIXER", {"name": "pool"}, raising=False)
+    assert mixer_of("swin") == "window"
+    monkeypatch.setattr(swin, "PART", "mixer")
+    module_of.cache_clear()
+    with pytest.raises(ValueError, match=r"PART of models/presets/swin.py must be one of .*, got 'mixer'"):
+        module_of("swin")
