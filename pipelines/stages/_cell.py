@@ -40,7 +40,7 @@ def main(fds: str, parent: str, allowed: str, module: str, modality: str, *folde
     from pipelines.stages._frames import Shelf, frame, read_frame
 
     _modality(modality, module)
-    cell = _Cell(module, _confine.address_space_bytes() + LIBRARY_BYTES + memory_bytes)
+    cell = _Cell(module, memory_bytes)
     with socket.socket(fileno=line) as link, link.makefile("rb", buffering=2**18) as incoming:
 
         def receive(size: int) -> bytes:
@@ -54,7 +54,7 @@ def main(fds: str, parent: str, allowed: str, module: str, modality: str, *folde
         while True:
             message, blobs = read_frame(receive, bounded=False)
             if "shelf" in message:
-                blobs = Shelf(shelf).take(message["shelf"])
+                blobs = Shelf(shelf).take(*message["shelf"])
             _tell(link, bell, cell.answers(message, blobs))
 
 
@@ -77,32 +77,39 @@ def _tell(link: socket.socket, bell: int, parts: Iterable[bytes]) -> None:
 
 
 class _Cell:
-    """Does the work. `address_bytes`: how large the address space may get, mapped files not counted."""
+    """Does the work. `memory_bytes`: what it may take, beside libraries and mapped files."""
 
-    def __init__(self, module: str, address_bytes: int) -> None:
-        self.module, self.address_bytes = module, address_bytes
+    def __init__(self, module: str, memory_bytes: int) -> None:
+        self.module, self.memory_bytes = module, memory_bytes
+        self.address_bytes = _confine.address_space_bytes() + LIBRARY_BYTES + memory_bytes
         self.scratch = Path(os.environ["TMPDIR"])
         self.limit = 0  # of the address space, as it is set
+        self.served = 0
 
     def answers(self, message: Mapping[str, Any], blobs: list[bytes]) -> Iterator[bytes]:
-        """What to send back, request by request."""
+        """What to send back, look by look."""
         from pipelines.stages._frames import frame
 
+        if self.served and _confine.data_bytes() > self.memory_bytes // 2:
+            os._exit(0)  # others left too little for the next: a new process will be asked
         blobs.reverse()
-        for number, request in enumerate(message["requests"], message["number"]):
-            answer, files = self._answer(request, blobs)
+        for number, look in enumerate(message["looks"], message["number"]):
+            answer, files = self._answer(message, look, blobs)
             yield from frame({**answer, "number": number}, files)
+            self.served += 1
 
-    def _answer(self, request: Mapping[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
-        """What became of one request, whatever it raised. Takes its blobs off the end."""
+    def _answer(
+        self, message: Mapping[str, Any], facts: list[Any], blobs: list[bytes]
+    ) -> tuple[dict[str, Any], list[bytes]]:
+        """What became of one look, whatever it raised. Takes its blobs off the end."""
         from modalities.base import BadSample
         from pipelines.stages._answer import told
 
-        look = _look(request, blobs)
+        look, paths = _look(facts, blobs)
         try:
             if os.lseek(2, 0, os.SEEK_END):  # noise of the sample before
                 os.ftruncate(2, 0)
-            found = self._work(look, request)
+            found = self._work(look, paths, message)
             files = [content for sample in found for content in getattr(sample, "files", {}).values()]
             return {"found": told(found)}, files
         except BadSample as bad:
@@ -115,34 +122,34 @@ class _Cell:
                 left = self.scratch / name
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
-    def _work(self, look: "Look", request: Mapping[str, Any]) -> "Found":
+    def _work(self, look: "Look", paths: Iterable[str], message: Mapping[str, Any]) -> "Found":
         from pipelines.stages.process import build, examine
 
-        limit = self.address_bytes + sum(os.path.getsize(path) for path in request["paths"].values())
+        limit = self.address_bytes + sum(os.path.getsize(path) for path in paths)
         if limit != self.limit:
             _confine.limit_address_space(limit)
             self.limit = limit
-        modality, given = _modality(request["modality"], self.module), request["given"]
-        if request["do"] == "examine":
-            return list(examine(look, modality, request["stages"], **given))
-        return [build(look, modality, request["stages"], **given)]
+        modality, given = _modality(message["modality"], self.module), message["given"]
+        if message["do"] == "examine":
+            return list(examine(look, modality, message["stages"], **given))
+        return [build(look, modality, message["stages"], **given)]
 
 
-def _look(request: Mapping[str, Any], blobs: list[bytes]) -> "Look":
+def _look(facts: list[Any], blobs: list[bytes]) -> tuple["Look", Iterable[str]]:
+    """And the local files it names."""
     from modalities.base import Raw
     from pipelines.stages.process import Look
 
-    paths = request["paths"]
+    name, label, caption, paths, companions, sidecars = facts
 
-    def part(name: str) -> bytes | Path:
+    def part(which: str) -> bytes | Path:
         data = blobs.pop()
-        return Path(paths[name]) if name in paths else data
+        return Path(paths[which]) if which in paths else data
 
     whole = part("")
-    companions = {name: part(f"beside/{name}") for name in request["companions"]}
-    raw = Raw(name=request["name"], content=whole, companions=companions)
-    sidecars = {ext: blobs.pop() for ext in request["sidecars"]}
-    return Look(raw=raw, sidecars=sidecars, label=request["label"], caption=request["caption"])
+    raw = Raw(name=name, content=whole, companions={name: part(f"beside/{name}") for name in companions})
+    beside = {ext: blobs.pop() for ext in sidecars}
+    return Look(raw=raw, sidecars=beside, label=label, caption=caption), paths.values()
 
 
 @cache

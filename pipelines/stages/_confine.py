@@ -89,6 +89,14 @@ def address_space_bytes() -> int:
         return 0
 
 
+def data_bytes() -> int:
+    """What RLIMIT_DATA counts, now; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def limit_address_space(num_bytes: int) -> None:
     """Cap the address space; may be called again with another cap."""
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]

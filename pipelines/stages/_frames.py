@@ -1,11 +1,12 @@
 """How a worker and its sandbox talk: a length, JSON text, then bytes. Nothing in it can name code to run.
 
-Small bytes of requests go over a shelf, a file in memory that both hold open: one call to lay them down and
+Small bytes of requests go over a shelf, a file in memory that both hold open: no call to lay them down and
 one each to take them, where the line takes several and makes both sides wait for each other.
 """
 
 import fcntl
 import json
+import mmap
 import os
 import struct
 import sys
@@ -20,8 +21,8 @@ MAX_JSON_BYTES = 64 * 2**20  # a cut may plan a hundred thousand pieces
 JOINED_BYTES = 8 * 2**20  # one copy costs less than many calls
 MAX_BLOB_BYTES = 2 * MAX_DECODED_BYTES  # the files of one built sample
 
-SHELF_BYTES = 8 * 2**20
-_MOST_BLOBS = 1000  # IOV_MAX is 1024
+PLACES, PLACE_BYTES = 2, 8 * 2**20  # one to be taken from while the other is filled
+_F_SEAL_FUTURE_WRITE = 0x10  # linux/fcntl.h
 
 Receive = Callable[[int], bytes]  # exactly so many bytes, or it raises
 
@@ -61,34 +62,49 @@ def read_frame(receive: Receive, *, bounded: bool = True) -> tuple[dict[str, Any
 
 
 class Shelf:
-    """A file in memory of SHELF_BYTES, which nobody can make larger or smaller."""
+    """A file in memory with PLACES of PLACE_BYTES each. Who gets it can read it, and that is all.
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
+    Nobody can make it larger or smaller, and nobody but its maker can change what lies there.
+    """
+
+    def __init__(self, fd: int, memory: mmap.mmap | None = None) -> None:
+        self.fd, self._memory = fd, memory
 
     @classmethod
     def new(cls) -> "Shelf | None":
-        """None where the system has none."""
+        """None where the system has none (Linux before 5.1, others)."""
         if not sys.platform.startswith("linux"):
             return None
         fd = os.memfd_create("rayloom", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(fd, SHELF_BYTES)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        return cls(fd)
+        try:
+            os.ftruncate(fd, PLACES * PLACE_BYTES)
+            memory = mmap.mmap(fd, PLACES * PLACE_BYTES)  # made before the seal: the last that may write
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        except OSError:
+            os.close(fd)
+            return None
+        return cls(fd, memory)
 
     def close(self) -> None:
+        if self._memory is not None:
+            self._memory.close()
         if self.fd >= 0:
             os.close(self.fd)
-        self.fd = -1
+        self.fd, self._memory = -1, None
 
-    def lay_down(self, blobs: Sequence[bytes]) -> list[int] | None:
+    def lay_down(self, blobs: Sequence[bytes], place: int) -> list[int] | None:
         """Put them there in place of what lay there: their sizes, or None if they do not fit."""
         sizes = [len(blob) for blob in blobs]
-        if sum(sizes) > SHELF_BYTES or len(sizes) > _MOST_BLOBS:
+        if self._memory is None or sum(sizes) > PLACE_BYTES:
             return None
-        return sizes if os.pwritev(self.fd, blobs, 0) == sum(sizes) else None
+        at = place * PLACE_BYTES
+        for blob, size in zip(blobs, sizes, strict=True):
+            self._memory[at : at + size] = blob
+            at += size
+        return sizes
 
-    def take(self, sizes: Sequence[int]) -> list[bytes]:
+    def take(self, place: int, sizes: Sequence[int]) -> list[bytes]:
         """What was laid down."""
-        starts = accumulate(sizes, initial=0)
+        starts = accumulate(sizes, initial=place * PLACE_BYTES)
         return [os.pread(self.fd, size, at) for size, at in zip(sizes, starts, strict=False)]

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipelines.stages._frames import Shelf, frame, read_frame
+from pipelines.stages._frames import PLACES, Shelf, frame, read_frame
 
 TICK_S = 0.5  # how often a waiting worker looks whether its child lives, and what it has said so far
+AHEAD_BYTES = 2**16  # of text: less than the line holds while nobody reads it
 READ_BYTES, MOST_READ_BYTES = 2**16, 2**20
 
 
@@ -23,6 +24,8 @@ class Line:
         self._link, self._their_link = socket.socketpair()
         self._bell, self._rope = socket.socketpair()
         self._shelf = Shelf.new()
+        self._place = 0  # of the shelf: where what is sent next will lie
+        self._mute = False  # the child has let go of the rope
         self._inbox = b""  # came with what was asked for before
         for end in (self._link, self._bell):
             end.setblocking(False)
@@ -43,15 +46,28 @@ class Line:
         if self._shelf is not None:
             self._shelf.close()
 
-    def send(self, message: dict[str, Any], blobs: Sequence[bytes], deadline: float) -> None:
-        """Blobs lie on the shelf if they fit. TimeoutError, ConnectionError."""
-        sizes = self._shelf.lay_down(blobs) if self._shelf else None
+    def send(
+        self, message: dict[str, Any], blobs: Sequence[bytes], deadline: float, *, ahead: bool = False
+    ) -> bool:
+        """Blobs lie on the shelf if they fit. TimeoutError, ConnectionError.
+
+        ahead: while the child is busy with what was sent last; False if that could make both wait for each
+        other. What was sent before that has to be answered.
+        """
+        sizes = self._shelf.lay_down(blobs, self._place) if self._shelf else None
         if sizes is not None:
-            message, blobs = {**message, "shelf": sizes}, ()
-        for part in frame(message, blobs):
-            self._link.settimeout(max(deadline - time.monotonic(), 0.001))
-            self._link.sendall(part)
-        self._link.setblocking(False)
+            message, blobs = {**message, "shelf": [self._place, sizes]}, ()
+        parts = frame(message, blobs)
+        if ahead and (sizes is None or len(parts[0]) > AHEAD_BYTES):
+            return False
+        try:
+            for part in parts:
+                self._link.settimeout(max(deadline - time.monotonic(), 0.001))
+                self._link.sendall(part)
+        finally:
+            self._link.setblocking(False)
+        self._place = (self._place + 1) % PLACES
+        return True
 
     def receive(self, deadline: float, alive: Callable[[], bool]) -> tuple[dict[str, Any], list[bytes]]:
         """The next frame. TimeoutError, Garbled; EOFError or ConnectionError when the child has gone."""
@@ -77,7 +93,7 @@ class Line:
             except BlockingIOError:
                 if gone:  # a process it left behind may hold the line open
                     raise EOFError from None
-                self._wait(self._link if begun else self._bell, deadline)
+                self._wait(self._link if begun or self._mute else self._bell, deadline)
                 gone = not alive()
                 continue
             if not part:
@@ -94,5 +110,5 @@ class Line:
             raise TimeoutError
         waiting = select.poll()
         waiting.register(end, select.POLLIN)
-        if waiting.poll(1000 * min(left, TICK_S)) and end is self._bell and not self._bell.recv(READ_BYTES):
-            time.sleep(min(left, TICK_S))  # nobody holds the rope any more
+        if waiting.poll(1000 * min(left, TICK_S)) and end is self._bell:
+            self._mute = not self._bell.recv(READ_BYTES)

@@ -17,8 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,8 +25,9 @@ import modalities
 from modalities.base import BadSample, Meta, Modality
 from pipelines.stages import process
 from pipelines.stages._answer import checked_answer, checked_refusal, cleaned
+from pipelines.stages._batch import Batch
 from pipelines.stages._frames import Garbled
-from pipelines.stages._landlock import home, libraries
+from pipelines.stages._landlock import libraries
 from pipelines.stages._line import Line
 from pipelines.stages.process import Compare, Filtered, Found, Look, Sample, Stage
 
@@ -49,7 +49,6 @@ HEAP = {  # bytes; what a sample gave back is kept for the next: pages cost more
 DETAIL_CHARS = 4000
 CELL = "pipelines.stages._cell"
 MAX_FOLDERS = 1000
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _OUT_OF_MEMORY = re.compile(r"std::bad_alloc|MemoryError|memory allocation of \d+ bytes failed")
 log = logging.getLogger("rayloom")
 
@@ -60,21 +59,6 @@ class SandboxError(RuntimeError):
 
 class _Died(Exception):
     """The child ended in the middle of a sample, or ran out of memory: (reason, detail)."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """As it is sent: JSON-able facts, and the bytes they speak of in order."""
-
-    look: Look
-    facts: Mapping[str, Any]
-    blobs: Sequence[bytes]
-
-    @property
-    def folders(self) -> set[str]:
-        """Those of the local files it names; a file that lies where everything does stands for itself."""
-        paths = map(Path, self.facts["paths"].values())
-        return {str(path if home().is_relative_to(path.parent) else path.parent) for path in paths}
 
 
 class Sandbox:
@@ -92,6 +76,7 @@ class Sandbox:
         self._number = 0
         self._known: Modality | None = None  # found on disk
         self._served = 0  # samples this child has answered for
+        self._under_way: list[Batch] = []  # what this child was sent and has not answered in full
         self._child: subprocess.Popen[bytes] | None = None
         self._line: Line
         self._noise: BinaryIO
@@ -115,13 +100,44 @@ class Sandbox:
     ) -> list[Found | BadSample]:  # fmt: skip
         """What process.examined says of each; also "crashed", "timeout" and "out-of-memory".
 
-        All are sent at once, which saves waiting for the other process: keep them small together. Headers
-        alone are read here: that is plain Python, and the way to the child would cost more.
+        All are sent at once, which saves waiting for the other process: keep them small together.
+        """
+        [outcomes] = self.stream([looks], modality, stages, decode=decode, compare=compare)
+        return outcomes
+
+    def stream(
+        self, batches: Iterable[Sequence[Look]], modality: Modality, stages: Sequence[Stage], *,
+        decode: bool = True, compare: Compare = "",
+    ) -> Iterator[list[Found | BadSample]]:  # fmt: skip
+        """`examine` of each batch, in order. The next is taken and sent before the answers to one are there.
+
+        So the child works while the caller opens what comes next and uses what came last. Two batches are
+        held. Headers alone are read here: that is plain Python, and the way to the child would cost more.
         """
         given: dict[str, Any] = {"decode": decode, "compare": compare}
         if not process.decodes(stages, decode=decode, compare=compare):
-            return [process.examined(look, modality, stages, **given) for look in looks]
-        return self._ask([_request("examine", look, modality, stages, given) for look in looks], modality)
+            for looks in batches:
+                yield [process.examined(look, modality, stages, **given) for look in looks]
+            return
+        self._check(modality)
+        last: Batch | None = None
+        batch: Batch | None = None
+        try:
+            for looks in batches:
+                batch = Batch("examine", looks, modality, stages, given)
+                if last is not None:
+                    self._offer(batch)
+                    self._complete(last)
+                self._begin(batch)
+                if last is not None:
+                    yield last.outcomes
+                last = batch
+            if last is not None:
+                self._complete(last)
+                yield last.outcomes
+        finally:
+            if any(left is not None and left in self._under_way for left in (last, batch)):
+                self.close()  # nobody wants to know any more
 
     def build(
         self,
@@ -134,8 +150,10 @@ class Sandbox:
         suffix: str = "",
     ) -> Sample | Filtered:
         """As process.build. BadSample also for "crashed", "timeout" and "out-of-memory"."""
-        given = {"meta": meta, "spec": spec, "suffix": suffix}
-        [found] = self._ask([_request("build", look, modality, stages, given)], modality)
+        self._check(modality)
+        batch = Batch("build", [look], modality, stages, {"meta": meta, "spec": spec, "suffix": suffix})
+        self._complete(batch)
+        [found] = batch.outcomes
         if isinstance(found, BadSample):
             raise found
         if len(found) != 1:
@@ -144,7 +162,7 @@ class Sandbox:
 
     def close(self) -> None:
         """End the child and whatever it left behind."""
-        child, self._child = self._child, None
+        child, self._child, self._under_way = self._child, None, []
         if child is None or os.getpid() != self._owner:
             return
         self._line.close()
@@ -154,52 +172,78 @@ class Sandbox:
         self._noise.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _ask(self, requests: Sequence[Request], modality: Modality) -> list[Found | BadSample]:
+    def _check(self, modality: Modality) -> None:
         if self.module is None and modality is not self._known:
             if modalities.get(modality.name) is not modality:
                 raise ValueError(f"want a modality on disk or Sandbox(module=...), got {modality}")
             self._known = modality
-        outcomes: list[Found | BadSample] = []
-        while len(outcomes) < len(requests):
-            wanted = frozenset(folder for request in requests for folder in request.folders)
-            new, before = not self._ready(modality.name, wanted), len(outcomes)
-            try:
-                self._exchange(requests[before:], outcomes)
-            except _Died as death:
-                # A child that served others may have been hurt by them; a new one had only this sample.
-                if new and len(outcomes) == before:
-                    outcomes.append(BadSample(*death.args))
-        return outcomes
 
-    def _exchange(self, requests: Sequence[Request], outcomes: list[Found | BadSample]) -> None:
-        """Append what became of each, in order, until all are told or one ended the child."""
-        deadline = time.monotonic() + self.timeout_s
-        first, self._number = self._number, self._number + len(requests)
-        message = {"number": first, "requests": [request.facts for request in requests]}
+    def _begin(self, batch: Batch) -> None:
+        """Send it. Whatever goes wrong will show when its answers are waited for."""
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            self._send(batch)
+
+    def _offer(self, batch: Batch) -> None:
+        """Send it behind the one that the child is busy with, unless they could wait for each other then."""
+        if len(self._under_way) != 1 or not batch.left or not batch.folders <= self._readable:
+            return
+        message, blobs = batch.request(self._number)
         try:
-            self._line.send(message, [blob for request in requests for blob in request.blobs], deadline)
-            for number, request in enumerate(requests, first):
-                outcomes.append(self._answer(number, request))
-                self._served += 1
+            sent = self._line.send(message, blobs, time.monotonic() + self.timeout_s, ahead=True)
         except TimeoutError:
             self.close()
-            detail = f"no result after {self.timeout_s:g} s; the decoder was stopped"
-            outcomes.append(BadSample("timeout", detail))
-        except Garbled as e:
-            self.close()
-            outcomes.append(BadSample("crashed", f"the decoder process gave a wrong answer: {e}"))
-        except (ConnectionError, EOFError):
-            raise self._death() from None
-        except BaseException:  # an interrupt: what comes next would be the answer to this request
-            self.close()
-            raise
+        except ConnectionError:
+            pass  # what it died of is told where the one before is waited for
+        else:
+            self._number += batch.left if sent else 0
+            self._under_way += [batch] if sent else []
 
-    def _answer(self, number: int, request: Request) -> Found | BadSample:
+    def _send(self, batch: Batch) -> None:
+        """Unless the child has it and nothing before it. ConnectionError, TimeoutError."""
+        while self._under_way and self._under_way[0] is not batch:
+            self._complete(self._under_way[0])
+        if self._under_way or not batch.left:
+            return
+        self._ready(batch.modality, batch.folders)
+        message, blobs = batch.request(self._number)
+        self._number += batch.left
+        self._line.send(message, blobs, time.monotonic() + self.timeout_s)
+        self._under_way.append(batch)
+
+    def _complete(self, batch: Batch) -> None:
+        """Have every outcome, asking again for what is left when a sample has ended the child."""
+        while batch.left:
+            try:
+                self._send(batch)
+                while batch.left:
+                    batch.outcomes.append(self._answer(batch))
+                    self._served += 1
+                self._under_way.remove(batch)
+            except TimeoutError:
+                self.close()
+                detail = f"no result after {self.timeout_s:g} s; the decoder was stopped"
+                batch.outcomes.append(BadSample("timeout", detail))
+            except Garbled as e:
+                self.close()
+                batch.outcomes.append(BadSample("crashed", f"the decoder process gave a wrong answer: {e}"))
+            except (ConnectionError, EOFError, _Died) as e:
+                death = e if isinstance(e, _Died) else self._death()
+                # A child that served others may have been hurt by them; a new one had only this sample.
+                if not self._served:
+                    batch.outcomes.append(BadSample(*death.args))
+            except BaseException:  # an interrupt: what comes next would be the answer to this request
+                self.close()
+                raise
+
+    def _answer(self, batch: Batch) -> Found | BadSample:
+        """Of the first that is left. Its clock runs from here: the child may have begun, and not later."""
         answer, files = self._line.receive(time.monotonic() + self.timeout_s, self._alive)
-        if answer.get("number") != number:
+        at = len(batch.outcomes)
+        if answer.get("number") != batch.first + at:
             raise Garbled("it is the answer to another request")
         if "bad" not in answer:
-            return checked_answer(answer.get("found"), files, request.look.label, request.look.caption)
+            look = batch.looks[at]
+            return checked_answer(answer.get("found"), files, look.label, look.caption)
         bad = checked_refusal(answer["bad"])
         if bad.reason == "out-of-memory":
             self.close()  # it may still hold what this sample took
@@ -210,26 +254,16 @@ class Sandbox:
     def _alive(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
-    def _ready(self, modality: str, folders: frozenset[str]) -> bool:
-        """Have a child that may read `folders`. True when it has answered for other samples before."""
+    def _ready(self, modality: str, folders: frozenset[str]) -> None:
+        """Have a child that may read `folders`."""
         if self._child is not None:
-            if self._child.poll() is None and folders <= self._readable and not self._swollen():
-                return self._served > 0
+            if self._child.poll() is None and folders <= self._readable:
+                return
             self.close()
         # What a process gave up it cannot get back: a new folder needs a new child, which keeps the old ones,
         # for the pieces of a thousand scenes come in any order.
         self._readable = folders if len(self._readable) > MAX_FOLDERS else folders | self._readable
         self._start(modality)
-        return False
-
-    def _swollen(self) -> bool:
-        """Half of the allowance is still taken after a sample: the next one would have too little."""
-        assert self._child is not None
-        try:
-            data_pages = int(Path(f"/proc/{self._child.pid}/statm").read_text().split()[5])
-        except (OSError, ValueError, IndexError):
-            return False
-        return data_pages * PAGE_BYTES > self.memory_bytes // 2
 
     def _start(self, modality: str) -> None:
         self._line = Line()
@@ -283,21 +317,6 @@ class Sandbox:
             how = f"it was ended by {signal.Signals(-code).name}"
             how += ", most often the kernel's, for lack of memory" if code == -signal.SIGKILL else ""
         return _Died(reason, f"{how}\n{noise}".strip())
-
-
-def _request(
-    do: str, look: Look, modality: Modality, stages: Sequence[Stage], given: Mapping[str, Any]
-) -> Request:
-    raw, sidecars = look.raw, look.sidecars
-    parts = {"": raw.content, **{f"beside/{name}": data for name, data in raw.companions.items()}}
-    facts = {
-        "do": do, "modality": modality.name, "stages": list(stages), "given": given, "name": raw.name,
-        "label": look.label, "caption": look.caption,
-        "companions": list(raw.companions), "sidecars": list(sidecars),
-        "paths": {name: str(data.resolve()) for name, data in parts.items() if isinstance(data, Path)},
-    }  # fmt: skip
-    blobs = [b"" if isinstance(data, Path) else data for data in parts.values()]
-    return Request(look, facts, [*blobs, *sidecars.values()])
 
 
 def _environment(folder: str) -> dict[str, str]:

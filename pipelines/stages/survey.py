@@ -1,14 +1,16 @@
 """Look at listed objects one by one and say what each will become. Whatever one does costs only itself."""
 
 import traceback
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from modalities.base import BadSample, Modality
 from pipelines.jsontext import dumps
 from pipelines.sources import Entry, open_entry
+from pipelines.stages import process
 from pipelines.stages.facts import class_name, scene
-from pipelines.stages.process import Compare, Filtered, Found, Look, Stage, content_digest, examined
+from pipelines.stages.process import Compare, Filtered, Found, Look, Stage, content_digest
 from pipelines.stages.sandbox import Sandbox, enabled, of_this_thread
 
 HEAD_BYTES = 4096  # kept of what is quarantined
@@ -30,23 +32,53 @@ def survey_entries(
     `sandbox`: decode in a process apart, that of this thread or the one given, so that no sample can take
     this process with it. False, or RAYLOOM_SANDBOX=0, decodes here. SandboxError: it does not start.
     """
-    apart = of_this_thread() if sandbox is True and enabled() else sandbox
     rows: list[dict[str, Any]] = []
-    for batch in _opened(entries, anonymous):
-        looks = [look for _, look in batch if isinstance(look, Look)]
-        if isinstance(apart, Sandbox):
-            outcomes = apart.examine(looks, modality, stages, decode=decode, compare=compare)
-        else:
-            given: dict[str, Any] = {"decode": decode, "compare": compare}
-            outcomes = [examined(look, modality, stages, **given) for look in looks]
-        found = iter(outcomes)
-        for common, look in batch:
-            outcome = next(found) if isinstance(look, Look) else look
-            try:
-                rows += _rows(common, outcome)
-            except Exception:  # metadata that is no JSON
-                rows += _rows(common, _crashed())
+    given: dict[str, Any] = {"decode": decode, "compare": compare, "anonymous": anonymous}
+    for common, _, outcome in examined(entries, modality, stages, **given, sandbox=sandbox):
+        try:
+            rows += _rows(common, outcome)
+        except Exception:  # metadata that is no JSON
+            rows += _rows(common, _crashed())
     return rows
+
+
+def examined(
+    entries: Iterable[Entry],
+    modality: Modality,
+    stages: Sequence[Stage],
+    *,
+    decode: bool = True,
+    compare: Compare = "",
+    anonymous: bool = False,
+    sandbox: bool | Sandbox = True,
+) -> Iterator[tuple[dict[str, Any], Look | BadSample, Found | BadSample]]:
+    """For each entry, in order: what every row of it has, what was opened, and what becomes of it.
+
+    What is opened is held until the caller has seen it: at most three times BATCH_ENTRIES entries, or
+    BATCH_BYTES and a file more. The caller may work while the sandbox does: it has a batch to go on with.
+    """
+    given: dict[str, Any] = {"decode": decode, "compare": compare}
+    apart = of_this_thread() if sandbox is True and enabled() else sandbox
+    batches = _opened(entries, anonymous)
+    if not isinstance(apart, Sandbox):
+        for common, look in (one for batch in batches for one in batch):
+            yield (
+                common,
+                look,
+                look if isinstance(look, BadSample) else process.examined(look, modality, stages, **given),
+            )
+        return
+    held: deque[list[tuple[dict[str, Any], Look | BadSample]]] = deque()
+
+    def looks() -> Iterator[list[Look]]:
+        for batch in batches:
+            held.append(batch)
+            yield [look for _, look in batch if isinstance(look, Look)]
+
+    for outcomes in apart.stream(looks(), modality, stages, **given):
+        told = iter(outcomes)
+        for common, look in held.popleft():
+            yield common, look, look if isinstance(look, BadSample) else next(told)
 
 
 def _opened(

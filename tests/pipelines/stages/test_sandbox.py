@@ -2,6 +2,7 @@
 
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -33,6 +34,8 @@ def exit(): sys.exit(3)
 def hang():
     while True: pass
 def swallow(gib="6"): np.ones(int(float(gib) * 2**30), np.uint8)
+kept = []
+def hoard(gib): kept.append(np.ones(int(float(gib) * 2**30), np.uint8))
 def share(): mmap.mmap(-1, 6 * 2**30)
 def talk():
     os.write(1, b"x" * 100_000); os.write(2, b"y" * 100_000)
@@ -71,12 +74,14 @@ def mute(): os.close(ends()[1])
 def flood():
     for _ in range(40): os.write(ends()[1], b"x" * 10_000)
 def scribble(): os.pwrite(ends()[2], b"hang " * 100, 0)
+def reopen(): os.pwrite(os.open(f"/proc/self/fd/{ends()[2]}", os.O_RDWR), b"hang " * 100, 0)
+def map(): mmap.mmap(ends()[2], 0)
 def truncate(): os.ftruncate(ends()[2], 0)
-def nap(): time.sleep(0.01)
+def nap(seconds="0.01"): time.sleep(float(seconds))
 def fine(*_): pass
 
 def probe(raw):
-    return {"size": raw.size}
+    return {"size": raw.size, "much": "x" * 10**6 * raw.name.startswith("much")}
 def decode(files):
     word, *arguments = files["poison"].decode().split()
     globals()[word](*arguments)
@@ -176,16 +181,17 @@ def test_a_hang_is_stopped_and_its_neighbours_get_all_their_time(examine: Callab
     assert (bad.reason, bad.detail) == ("timeout", "no result after 2 s; the decoder was stopped")
 
 
-@pytest.mark.parametrize("word", ["mute", "flood", "scribble"])
-def test_bell_and_shelf_are_no_weapons(examine: Callable[..., list[Any]], word: str) -> None:
+@pytest.mark.parametrize("word", ["mute", "flood"])
+def test_the_bell_is_no_weapon(examine: Callable[..., list[Any]], word: str) -> None:
     for _ in range(2):
         assert examine("fine", word, "fine", "fine") == ["ok"] * 4
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="no shelf elsewhere")
-def test_the_shelf_cannot_be_taken_away(examine: Callable[..., list[Any]]) -> None:
-    [bad] = examine("truncate")
-    assert "Operation not permitted" in bad.detail
+@pytest.mark.parametrize("word", ["truncate", "scribble", "reopen", "map"])
+def test_the_shelf_cannot_be_taken_away_nor_written_to(examine: Callable[..., list[Any]], word: str) -> None:
+    [bad] = examine(word)
+    assert "PermissionError" in bad.detail
     assert examine("fine") == ["ok"]
 
 
@@ -198,6 +204,91 @@ def test_requests_and_answers_of_any_size_come_whole(poison: Modality, size: int
         assert sandbox.build(look, poison, [], **given) == process.build(look, poison, [], **given)
         found = sandbox.examine([small, look, small], poison, [])
         assert [sample.meta["size"] for [sample] in found] == [4, size, 4]  # type: ignore[union-attr,misc]
+
+
+def looks_of(*words: str, name: str = "a") -> list[Look]:
+    return [Look(raw=Raw(name=f"{name}.poison", content=word.encode()), sidecars={}) for word in words]
+
+
+def reasons(outcomes: list[Any]) -> list[str]:
+    return [out.reason if isinstance(out, BadSample) else "ok" for out in outcomes]
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("crash", "crashed"), ("leave", "crashed"), ("fault", "crashed"), ("swallow", "out-of-memory"),
+        ("killed", "out-of-memory"), ("forge", "crashed"), ("hang", "timeout"),
+    ],
+)  # fmt: skip
+def test_a_poison_costs_itself_alone_with_two_batches_under_way(
+    poison: Modality, word: str, reason: str
+) -> None:
+    with Sandbox(module="rayloom_poison", timeout_s=2 if word == "hang" else 60) as sandbox:
+        batches = [["fine", word], [word, "fine"], [], ["fine"], ["fine", word, "fine"], ["fine"]]
+        found = sandbox.stream((looks_of(*words) for words in batches), poison, [])
+        assert [reasons(outcomes) for outcomes in found] == [
+            [reason if said == word else "ok" for said in words] for words in batches
+        ]
+
+
+def test_the_next_batch_is_decoded_while_the_caller_works_and_no_further_one_is_held(
+    poison: Modality,
+) -> None:
+    taken: list[int] = []
+
+    def batches() -> Iterator[list[Look]]:
+        for i in range(5):
+            taken.append(i)
+            yield looks_of("fine", "fine")
+
+    with Sandbox(module="rayloom_poison") as sandbox:
+        for i, _ in enumerate(sandbox.stream(batches(), poison, [])):
+            assert taken == list(range(min(i + 2, 5)))
+            if i < 4:  # its answers come although nobody asks
+                answered = select.poll()
+                answered.register(sandbox._line._link, select.POLLIN)
+                assert sandbox._line._inbox or answered.poll(20_000)
+
+
+def test_a_samples_clock_stands_while_those_before_it_are_decoded(poison: Modality) -> None:
+    with Sandbox(module="rayloom_poison", timeout_s=2) as sandbox:
+        sandbox.examine(looks_of("fine"), poison, [])
+        found = sandbox.stream([looks_of("nap 1.1"), looks_of("nap 1.1", "fine")], poison, [])
+        assert [reasons(outcomes) for outcomes in found] == [["ok"], ["ok", "ok"]]
+
+
+def test_long_answers_and_long_requests_do_not_wait_for_each_other(poison: Modality) -> None:
+    with Sandbox(module="rayloom_poison", timeout_s=60) as sandbox:
+        long = "fine".ljust(5 * 2**20)
+        batches = [looks_of("fine", "fine", name="much"), looks_of(long, long), looks_of("fine", name="much")]
+        sizes = [
+            [sample.meta["size"] for [sample] in found]  # type: ignore[union-attr,misc]
+            for found in sandbox.stream(batches, poison, [])
+        ]
+        assert sizes == [[4, 4], [len(long)] * 2, [4]]
+        assert sandbox.starts == 1
+
+
+def test_other_work_may_come_between_and_a_stream_may_be_left(poison: Modality) -> None:
+    given: dict[str, Any] = {"meta": {}, "spec": None, "suffix": ""}
+    [look] = looks_of("fine")
+    with Sandbox(module="rayloom_poison") as sandbox:
+        streams = [sandbox.stream([looks_of("fine", "fault")] * 4, poison, []) for _ in range(2)]
+        for outcomes in zip(*streams, strict=True):
+            assert [reasons(told) for told in outcomes] == [["ok", "crashed"]] * 2
+            assert sandbox.build(look, poison, [], **given).files == {"poison": b"fine"}  # type: ignore[union-attr]
+        left = sandbox.stream([looks_of("fault"), looks_of("hang"), looks_of("hang")], poison, [])
+        assert reasons(next(left)) == ["crashed"]
+        left.close()
+        assert reasons(sandbox.examine([look], poison, [])) == ["ok"]
+
+
+def test_what_a_sample_left_in_memory_costs_the_child_and_no_sample(poison: Modality) -> None:
+    with Sandbox(module="rayloom_poison", memory_bytes=2**30) as sandbox:
+        found = sandbox.stream([looks_of("hoard 0.6"), looks_of("swallow 0.7"), looks_of("fine")], poison, [])
+        assert [reasons(outcomes) for outcomes in found] == [["ok"]] * 3
+        assert sandbox.starts == 2
 
 
 def test_a_worker_is_not_woken_for_each_answer(examine: Callable[..., list[Any]]) -> None:

@@ -1,6 +1,7 @@
 """The survey says the same with and without the sandbox, and one bad object is one row."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from pipelines.sources import Entry, list_source
 from pipelines.stages import process
 from pipelines.stages.process import Look
 from pipelines.stages.sandbox import Sandbox, SandboxError
-from pipelines.stages.survey import BATCH_ENTRIES, survey_entries
+from pipelines.stages.survey import BATCH_ENTRIES, examined, survey_entries
 
 
 def entries(modality: str, folder: Path) -> list[Entry]:
@@ -57,6 +58,34 @@ def test_real_files_are_described_the_same_inside_and_outside(
     assert {row["name"] for row in inside} == {entry.name for entry in found}
     assert ("ok" in {row["status"] for row in inside}) == (folder != "hostile")
     pa.Table.from_pylist(inside, schema=SURVEY)
+
+
+@pytest.mark.parametrize("sandbox", [True, False])
+def test_entries_come_back_in_order_with_what_was_opened_and_few_are_held(
+    tmp_path: Path, sandbox: bool
+) -> None:
+    kind = modalities.get("image")
+    good = kind.synth(0)["jpg"]
+    for i in range(5 * BATCH_ENTRIES):
+        (tmp_path / f"{i:03}.jpg").write_bytes(good if i % 7 else good[:99])
+    found, taken = entries("image", tmp_path), 0
+    found.insert(3, found[0]._replace(name="away.jpg", refusal=("too-large", "not to be opened")))
+
+    def listed() -> Iterator[Entry]:
+        nonlocal taken
+        for entry in found:
+            taken += 1
+            yield entry
+
+    for at, (common, look, outcome) in enumerate(examined(listed(), kind, [], sandbox=sandbox)):
+        assert common["name"] == found[at].name
+        assert taken - at <= 3 * BATCH_ENTRIES
+        if isinstance(look, BadSample):
+            assert (found[at].name, outcome) == ("away.jpg", look)
+        else:
+            assert look.raw.name == found[at].name
+            assert isinstance(outcome, BadSample) == (len(look.raw.read()) == 99)
+    assert at == len(found) - 1
 
 
 CUTS = [
