@@ -127,7 +127,7 @@ def compare(name: str, mine: Callable[[], int], other: Callable[[], int]) -> tup
     wall, busy = (statistics.median(b[i] / a[i] for a, b in pairs) for i in range(2))
     rates = [1 / statistics.median(column) for column in zip(*((a[0], b[0]) for a, b in pairs), strict=True)]
     print(
-        f"{name:46} {rates[0]:10,.0f} {rates[1]:10,.0f} /s   wall {wall:5.2f}   processor {busy:5.2f}",
+        f"{name:58} {rates[0]:8,.4g} {rates[1]:8,.4g} /s   wall {wall:5.2f}   processor {busy:5.2f}",
         flush=True,
     )
     return wall, busy
@@ -238,41 +238,84 @@ def raw(folder: Path) -> None:
 
 def others(folder: Path) -> None:
     """One thread, real files, against the library that decodes them, doing no more than that."""
-    shared = PHOTOS.parent
-
-    def laz(data: bytes) -> object:
-        import laspy
-
-        return laspy.read(BytesIO(data)).xyz
-
-    def tif(data: bytes) -> object:
-        from rasterio.io import MemoryFile
-
-        with MemoryFile(data) as memory, memory.open() as source:
-            return source.read()
-
-    def mp4(data: bytes) -> object:
-        import decord
-
-        reader = decord.VideoReader(BytesIO(data), num_threads=1)
-        count = min(32, len(reader))
-        return reader.get_batch((2 * np.arange(count) + 1) * len(reader) // (2 * count)).asnumpy()
-
-    cases = (
-        ("pointcloud", "laz", laz, "points/*.laz"),
-        ("hyperspectral", "tif", tif, "hyperspectral/hls*.tif"),
-        ("video", "mp4", mp4, "video/*.mp4"),
-    )
-    for modality, extension, bare, pattern in cases:
-        path = min(shared.glob(pattern), key=lambda path: -path.stat().st_size)
+    cloud, cube = _largest("points/*.laz"), _largest("hyperspectral/hls*.tif")
+    for name, modality, path, bare in (
+        ("coordinates by laspy", "pointcloud", cloud, _coordinates),
+        ("all fields by laspy", "pointcloud", cloud, _all_fields),
+        ("rasterio", "hyperspectral", cube, _bands),
+    ):
         data, count = path.read_bytes(), 16
-        samples = ((f"s{i:03}", {extension: data}) for i in range(count))
-        dataset = build(folder / modality, modality, samples, per_shard=count)
-        loader = Loader(dataset, batch_size=1, prepare=False)
-        through = partial(run_through, loader)
+        loader = _loader_of(folder / name, modality, path, count=count)
         compare(
-            f"{modality}, {len(data) / 1e6:.1f} MB .{extension}", through, partial(_repeat, bare, data, count)
-        )
+            f"{path.suffix}, {len(data) / 1e6:.1f} MB, against {name}",
+            partial(run_through, loader), partial(_repeat, bare, data, count),
+        )  # fmt: skip
+
+
+def clips(folder: Path) -> None:
+    """H.264, one thread, against decord, which is asked for the frames that the loader has taken."""
+    import decord
+
+    count = 4
+
+    def bare(data: bytes, picks: Sequence[Any]) -> int:
+        for frames in picks:
+            decord.VideoReader(BytesIO(data), num_threads=1).get_batch(frames).asnumpy()
+        return len(picks)
+
+    for path in (PHOTOS.parent / "video/demo.mp4", _largest("video/*.mp4")):
+        data = path.read_bytes()
+        every = decord.VideoReader(BytesIO(data), num_threads=1)
+        times = every.get_frame_timestamp(range(len(every)))[:, 0]
+        height, width = every[0].shape[:2]
+        for what, steps in (("32 frames", ()), ("8 frames in a second", ({"clip": {"rate": 8}},))):
+            loader = _loader_of(folder / f"{path.stem} {what}", "video", path, count=count, augment=steps)
+            # One epoch again and again: its random clips are the same ones.
+            batches = [loader.batch(0, number) for number in range(count)]
+            picks = [abs(times - batch["times"].numpy().T).argmin(1) for batch in batches]
+            through = partial(_batches, loader, count)
+            compare(
+                f"{what} of {len(every)} of {width} x {height}, against decord",
+                through, partial(bare, data, picks),
+            )  # fmt: skip
+
+
+def _largest(pattern: str) -> Path:
+    return max(PHOTOS.parent.glob(pattern), key=lambda path: path.stat().st_size)
+
+
+def _loader_of(
+    folder: Path, modality: str, path: Path, *, count: int, augment: Sequence[Step] = ()
+) -> Loader:
+    files = {path.suffix[1:]: path.read_bytes()}
+    dataset = build(folder, modality, ((f"s{i:03}", files) for i in range(count)), per_shard=count)
+    return Loader(dataset, batch_size=1, prepare=False, augment=augment)
+
+
+def _batches(loader: Loader, count: int) -> int:
+    return sum(len(loader.batch(0, number)["key"]) for number in range(count))
+
+
+def _coordinates(data: bytes) -> object:
+    import laspy
+
+    return laspy.read(BytesIO(data)).xyz
+
+
+def _all_fields(data: bytes) -> object:
+    """Coordinates, and every other field in memory of its own, as a batch has them."""
+    import laspy
+
+    cloud = laspy.read(BytesIO(data))
+    names = [name for name in cloud.point_format.dimension_names if name not in ("X", "Y", "Z")]
+    return [cloud.xyz, *(np.array(cloud[name]) for name in names)]
+
+
+def _bands(data: bytes) -> object:
+    from rasterio.io import MemoryFile
+
+    with MemoryFile(data) as memory, memory.open() as source:
+        return source.read()
 
 
 def _repeat(work: Callable[[bytes], object], data: bytes, count: int) -> int:
@@ -292,6 +335,7 @@ SECTIONS: Mapping[str, Callable[[Path], None]] = {
     "crops": partial(peers, size=SIZE),
     "least": least,
     "others": others,
+    "clips": clips,
 }
 
 
