@@ -78,6 +78,7 @@ class Sandbox:
         self._served = 0  # samples this child has answered for
         self._under_way: list[Batch] = []  # what this child was sent and has not answered in full
         self._child: subprocess.Popen[bytes] | None = None
+        self._up = False  # it has said hello
         self._line: Line
         self._noise: BinaryIO
         self._folder = ""
@@ -93,6 +94,20 @@ class Sandbox:
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child, while there is one."""
+        return self._child.pid if self._child is not None else None
+
+    def start(self, modality: Modality, *, wait: bool = False) -> None:
+        """Start the child now, for there will be work for it; `wait` until it is up. SandboxError."""
+        self._check(modality)
+        if wait:
+            self._ready(modality.name, frozenset())
+        elif not self._alive():
+            self.close()
+            self._start(modality.name)
 
     def examine(
         self, looks: Sequence[Look], modality: Modality, stages: Sequence[Stage], *, decode: bool = True,
@@ -207,7 +222,13 @@ class Sandbox:
         self._ready(batch.modality, batch.folders)
         message, blobs = batch.request(self._number)
         self._number += batch.left
-        self._line.send(message, blobs, time.monotonic() + self.timeout_s)
+        try:
+            self._line.send(message, blobs, time.monotonic() + self.timeout_s)
+        except ConnectionError:
+            raise
+        except BaseException:  # a half of it may be sent
+            self.close()
+            raise
         self._under_way.append(batch)
 
     def _complete(self, batch: Batch) -> None:
@@ -255,15 +276,15 @@ class Sandbox:
         return self._child is not None and self._child.poll() is None
 
     def _ready(self, modality: str, folders: frozenset[str]) -> None:
-        """Have a child that may read `folders`."""
-        if self._child is not None:
-            if self._child.poll() is None and folders <= self._readable:
-                return
+        """Have a child that may read `folders`, and is up."""
+        if not self._alive() or not folders <= self._readable:
             self.close()
-        # What a process gave up it cannot get back: a new folder needs a new child, which keeps the old ones,
-        # for the pieces of a thousand scenes come in any order.
-        self._readable = folders if len(self._readable) > MAX_FOLDERS else folders | self._readable
-        self._start(modality)
+            # What a process gave up it cannot get back: a new folder needs a new child, which keeps the old
+            # ones, for the pieces of a thousand scenes come in any order.
+            self._readable = folders if len(self._readable) > MAX_FOLDERS else folders | self._readable
+            self._start(modality)
+        if not self._up:
+            self._greet()
 
     def _start(self, modality: str) -> None:
         self._line = Line()
@@ -283,15 +304,20 @@ class Sandbox:
             raise
         self._line.started()
         self.starts += 1
-        self._served = 0
-        deadline = time.monotonic() + START_S
+        self._served, self._up = 0, False
+
+    def _greet(self) -> None:
         try:
-            hello, _ = self._line.receive(deadline, self._alive)
+            hello, _ = self._line.receive(time.monotonic() + START_S, self._alive)
         except (ConnectionError, EOFError, TimeoutError, Garbled) as e:
             detail = self._death().args[1]
             raise SandboxError(
                 f"the decoder process does not start: {detail}; {SWITCH}=0 decodes without it"
             ) from e
+        except BaseException:
+            self.close()
+            raise
+        self._up = True
         for what in hello.get("missing", ()):
             if what not in _told:
                 _told.add(what)
