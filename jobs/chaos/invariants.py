@@ -10,6 +10,7 @@ from pipelines.seal import Corrupt
 from pipelines.shards.check import UNREADABLE, find_problems
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.manifest import latest, load
+from pipelines.shards.quarantine import dropped_keys
 from pipelines.shards.storage import Storage
 
 Fate = tuple[str, str]  # name of a source object, written | quarantined | duplicate | filtered
@@ -34,7 +35,7 @@ def truth_of(storage: Storage) -> Truth:
 
 def _objects(dataset: Dataset) -> dict[str, str]:
     keys = [key for shard in dataset.manifest.shards for key in (shard.key, shard.index_key)]
-    keys += [key for plan in dataset.plans() for key in dataset.storage.list(f"quarantine/{plan}/")]
+    keys += [key for plan in dataset.plans() for key in dropped_keys(dataset.storage, plan)]
     return {key: blake3.blake3(dataset.storage.get(key)).hexdigest() for key in keys}
 
 

@@ -20,10 +20,15 @@ from pipelines.shards.pack import Built
 
 
 class Memo:
-    """Results by content, kept for as long as the memo. `folder` keeps the tars."""
+    """Results by content, kept for as long as the memo. `folder` keeps the tars.
+
+    `weather` is what sources look like now: what is built depends on it, too. `changed` puts them so.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.weather: Callable[[], Any] = lambda: None
+        self.changed: Callable[[Any], None] = lambda weather: None
         self._tables: dict[Any, pa.Table] = {}
         self._rows: dict[int, list[Any]] = {}
         self._built: dict[Any, Built] = {}
@@ -65,10 +70,14 @@ class Memo:
             self._rows[id(table)] = _ROWS(table)
         return self._rows[id(table)]
 
-    def _build_unit(self, rows: list[dict[str, Any]], head: Mapping[str, Any], folder: Path) -> Built:
-        key = tuple((row["key"], row["content"]) for row in rows)
+    def _build_unit(
+        self, rows: list[dict[str, Any]], head: Mapping[str, Any], folder: Path, *, as_listed: bool = True
+    ) -> Built:
+        weather = self.weather()
+        key = (*((row["key"], row["entry"], row["content"]) for row in rows), as_listed, weather)
         if key not in self._built:
-            built = _BUILD(rows, head, folder)
+            self.changed(weather)
+            built = _BUILD(rows, head, folder, as_listed=as_listed)
             kept = self.folder / f"{len(self._built)}.tar"
             kept.write_bytes(built.tar.read_bytes())
             self._built[key] = replace(built, tar=_Kept(kept))

@@ -8,18 +8,20 @@ import argparse
 import logging
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from jobs.chaos.invariants import Truth, torn, truth_of, violations
 from jobs.chaos.memo import Memo
-from jobs.chaos.small import Work, build, make_pictures, survey, work_on
+from jobs.chaos.small import Work, build, make_pictures, plain_work, survey, touch, work_on
 from jobs.chaos.world import Actor, Chances, MemoryStorage, World
 from pipelines.shards import manifest
 from pipelines.shards.dataset import Dataset
@@ -34,7 +36,9 @@ RESTARTS: Final = 10  # of builders that keep dying; the last ones are left in p
 AGE_S: Final = 3600.0  # of gc in the simulated world
 CHANGING: Final = ("put", "begin", "replace", "delete")
 BROKEN: Final = ("overwrites", "partial")  # put-if-absent is ignored; half of an object is visible
-KINDS: Final = ("one", "two", "rivals", "append")
+KINDS: Final = {"one": 3, "two": 1, "rivals": 1, "append": 1, "plain": 1, "two plain": 1}  # how often
+SINGLE: Final = ("one", "plain")  # builder
+FLIPPED: Final = 160  # steps among which a source of a plain job is written to
 COMMAND: Final = "python -m jobs.chaos.simulation --seed"
 
 
@@ -44,7 +48,7 @@ class Scene:
 
     works: tuple[Work, ...]
     objects: dict[str, tuple[bytes, float]]
-    truths: dict[str, Truth]  # by the name of the work that may have won
+    truths: dict[str, list[Truth]]  # by the name of the work that may have won; each is right
 
 
 class Simulator:
@@ -58,31 +62,40 @@ class Simulator:
         (staging := folder / "staging").mkdir()
         self.staging = staging
         make_pictures(folder / "source")
+        shutil.copytree(folder / "source", folder / "plain")
         rows = survey(folder / "source")
         fewer = [row for row in rows if row["name"] not in ("2.png", "3.png")]
         first = [row for row in rows if row["name"] in ("0.png", "1.png", "bad.png")]
         whole, other, base = work_on("all", rows), work_on("other", fewer), work_on("base", first)
+        plain = plain_work("plain", folder / "plain")
+        self.memo.changed = lambda weather: touch(folder / "plain" / "2.png", changed=weather)
         with self.memo():
             bare, based = self._scene((whole, other)), self._scene((base,))
             rest = [row for row in rows if row["name"] not in ("0.png", "1.png", "bad.png")]
             later = work_on("later", rest, parent=self._dataset(based.objects))
             grown = self._scene((later,), based.objects)
+            unopened = self._scene((plain,), weathers=(False, True))
         grown = Scene(works=grown.works, objects=based.objects, truths=grown.truths)
         alone = Scene(works=(whole,), objects={}, truths=bare.truths)
+        unopened = Scene(works=(plain,), objects={}, truths=unopened.truths)
         self.scenes = {
-            "one": alone, "two": alone, "append": grown,
+            "one": alone, "two": alone, "append": grown, "plain": unopened, "two plain": unopened,
             "rivals": Scene(works=(whole, other), objects={}, truths=bare.truths),
         }  # fmt: skip
-        self.points = self._count_steps()
+        self.points = [(kind, point) for kind in SINGLE for point in self._count_steps(kind)]
 
-    def _scene(self, works: tuple[Work, ...], objects: Any = None) -> Scene:
-        truths = {}
+    def _scene(
+        self, works: tuple[Work, ...], objects: Any = None, weathers: Sequence[bool] = (False,)
+    ) -> Scene:
+        truths: dict[str, list[Truth]] = {}
         for work in works:
-            world = World(0, Chances(), self.staging)
-            world.objects.update(objects or {})
-            storage = MemoryStorage(world)
-            build(storage, work, random.Random(0))
-            truths[work.name] = truth_of(storage)
+            for weather in weathers:
+                world = World(0, Chances(), self.staging)
+                world.objects.update(objects or {})
+                self.memo.weather = partial(bool, weather)
+                storage = MemoryStorage(world)
+                build(storage, work, random.Random(0))
+                truths.setdefault(work.name, []).append(truth_of(storage))
         return Scene(works=works, objects=dict(world.objects), truths=truths)
 
     def _dataset(self, objects: dict[str, tuple[bytes, float]]) -> Dataset:
@@ -90,11 +103,11 @@ class Simulator:
         world.objects.update(objects)
         return Dataset(storage := MemoryStorage(world), manifest.load(storage))
 
-    def _count_steps(self) -> list[float]:
+    def _count_steps(self, kind: str) -> list[float]:
         """Every point at which an undisturbed builder can die: before and after each of its steps."""
         with self.memo():
             world = World(0, Chances(), self.staging)
-            actor = self._builder("builder", self.scenes["one"].works[0], [])
+            actor = self._builder("builder", self.scenes[kind].works[0], [])
             world.run(actor)
         return [step + half for step in range(1, actor.steps + 1) for half in (0.0, 0.5)]
 
@@ -103,17 +116,20 @@ class Simulator:
         rng = random.Random(seed)
         kill_at: list[float | None] = []
         if seed < len(self.points):
-            kind, chances, kill_at = "one", Chances(), [self.points[seed]]
+            kind, point = self.points[seed]
+            chances, kill_at = Chances(), [point]
         else:
-            kind, chances = rng.choices(KINDS, (3, 1, 1, 1))[0], _drawn(rng)
-            if kind == "one" and rng.random() < 0.5:
-                kill_at = rng.choices(self.points, k=2)
+            kind, chances = rng.choices([*KINDS], [*KINDS.values()])[0], _drawn(rng)
+            if kind in SINGLE and rng.random() < 0.5:
+                kill_at = [point for _, point in rng.choices(self.points, k=2)]
         if broken:  # two builders, many changes between them, and nothing else wrong than the store
             kind, chances, kill_at = "rivals", Chances(switches=40), []
             chances.overwrites, chances.partial = broken == "overwrites", broken == "partial"
         scene = self.scenes[kind]
         world = World(seed, chances, self.staging)
         world.objects.update(scene.objects)
+        flips = rng.randrange(2 * FLIPPED)  # half of them never
+        self.memo.weather = lambda: "plain" in kind and world.steps >= flips
         found: list[str] = []
         world.watch = self._reader(world, found)
         outcomes: list[tuple[str, str]] = []
@@ -138,11 +154,11 @@ class Simulator:
     def _actors(
         self, scene: Scene, kind: str, world: World, outcomes: list[tuple[str, str]], attempt: int
     ) -> list[Actor]:
-        works = scene.works if kind == "rivals" else scene.works[:1] * (1 if kind == "one" else 2)
+        works = scene.works if kind == "rivals" else scene.works[:1] * (1 if kind in SINGLE else 2)
         actors = [self._builder(f"{work.name}{attempt}.{i}", work, outcomes) for i, work in enumerate(works)]
-        if kind != "one" and world.rng.random() < 0.5:
+        if kind not in SINGLE and world.rng.random() < 0.5:
             actors.append(Actor("zombie", lambda world: _zombie(self._storage(world), world.rng)))
-        if kind != "one" and world.rng.random() < 0.2:
+        if kind not in SINGLE and world.rng.random() < 0.2:
             actors.append(Actor("gc", lambda world: _collect(self._storage(world), world)))
         return actors
 
@@ -183,13 +199,18 @@ class Simulator:
             if found := torn(storage):
                 return found
             winner = manifest.load(storage).plans[-1].partition("/")[0]
-            found = violations(storage, scene.truths[winner])
+            found = self._untrue(storage, scene.truths[winner])
             found += [f"two outcomes: {sorted(set(outcomes))}"] if len(set(outcomes)) > 1 else []
             if world.rng.random() < 0.2:
                 world.now += 2 * AGE_S
                 _collect(storage, world)
-                found += [f"after gc: {text}" for text in violations(storage, scene.truths[winner])]
+                found += [f"after gc: {text}" for text in self._untrue(storage, scene.truths[winner])]
         return found
+
+    @staticmethod
+    def _untrue(storage: Storage, truths: list[Truth]) -> list[str]:
+        """What does not hold, by the truth that fits best."""
+        return min((violations(storage, truth) for truth in truths), key=len)
 
 
 def _drawn(rng: random.Random) -> Chances:

@@ -1,6 +1,7 @@
 """A dataset of a dozen tiny pictures with every fate in it, built by the real code without Ray."""
 
 import io
+import os
 import random
 import shutil
 from collections.abc import Callable, Mapping
@@ -22,11 +23,12 @@ from pipelines.shards.known import Known
 from pipelines.shards.manifest import Books, Conflict
 from pipelines.shards.marks import SURVEY, marked
 from pipelines.shards.pack import pack_unit
+from pipelines.shards.plain import apart
 from pipelines.shards.plan import Plan, Survey, make_plan
 from pipelines.shards.planned import write_plan
 from pipelines.shards.storage import Storage
 from pipelines.shards.turns import building
-from pipelines.sources import list_source
+from pipelines.sources import Entry, list_source
 from pipelines.stages.survey import survey_entries
 
 SETTINGS: Final[dict[str, Any]] = {
@@ -34,6 +36,7 @@ SETTINGS: Final[dict[str, Any]] = {
     "split": {"val": 0.0, "test": 0.0, "by": "scene"},
     "shards": {"max_bytes": 2**20, "max_samples": 4, "shuffle": True},
 }  # fmt: skip
+PLAIN: Final[dict[str, Any]] = {**SETTINGS, "dedup": "none"}  # nothing is opened before it is packed
 GOOD: Final = 7
 
 
@@ -45,6 +48,7 @@ class Work:
     survey: bytes  # as the survey's worker put it
     plan: Plan
     parent: str | None
+    settings: Mapping[str, Any]
 
     @cached_property
     def objects(self) -> tuple[str, list[tuple[str, bytes]]]:
@@ -91,12 +95,15 @@ def make_pictures(folder: Path) -> None:
 
 def survey(folder: Path) -> list[dict[str, Any]]:
     """Rows for plans, by the real survey; afterwards changes.png has changed."""
-    kind = modalities.get("image")
-    declared = DeclaredSource(uri=str(folder), labels="none").model_dump()
-    source: Any = type("Source", (), {**declared, "seed": 0})
-    rows = survey_entries(list(list_source(source, kind)), kind, [], decode=False, sandbox=False)
+    rows = survey_entries(_listed(folder), modalities.get("image"), [], decode=False, sandbox=False)
     (folder / "changes.png").write_bytes((folder / "1.png").read_bytes() + b"behind")
     return rows
+
+
+def _listed(folder: Path) -> list[Entry]:
+    declared = DeclaredSource(uri=str(folder), labels="none").model_dump()
+    source: Any = type("Source", (), {**declared, "seed": 0})
+    return list(list_source(source, modalities.get("image")))
 
 
 def work_on(name: str, rows: list[dict[str, Any]], *, parent: Dataset | None = None) -> Work:
@@ -105,7 +112,33 @@ def work_on(name: str, rows: list[dict[str, Any]], *, parent: Dataset | None = N
     table = marked(table, settings=SETTINGS, patterns=modalities.get("image").patterns)
     plan = make_plan(Survey.of(table), settings=SETTINGS, known=Known(parent) if parent else None)
     digest_ = parent.manifest.digest if parent else None
-    return Work(name=name, survey=to_parquet(table), plan=plan, parent=digest_)
+    return Work(name=name, survey=to_parquet(table), plan=plan, parent=digest_, settings=SETTINGS)
+
+
+def plain_work(name: str, folder: Path) -> Work:
+    """The plan of all pictures in `folder` by their listing alone; then one changes, and one goes away."""
+    kind = modalities.get("image")
+    tell = apart(PLAIN, patterns=kind.patterns)
+    assert tell
+    table, others = tell(_listed(folder))
+    assert table is not None
+    assert not others
+    (folder / "changes.png").write_bytes((folder / "1.png").read_bytes() + b"behind")
+    os.utime(folder / "changes.png", (1, 1))
+    (folder / "6.png").unlink()
+    plan = make_plan(Survey.of(table), settings=PLAIN)
+    return Work(name=name, survey=to_parquet(table), plan=plan, parent=None, settings=PLAIN)
+
+
+def touch(path: Path, *, changed: bool) -> None:
+    """Write to a file of `plain_work`, or put it back as it was listed."""
+    if not (kept := path.with_suffix(".listed")).exists():
+        os.link(path, kept)  # hidden from nobody: the listing is over
+    path.unlink()
+    if changed:
+        path.write_bytes(kept.read_bytes() + b"later")
+    else:
+        os.link(kept, path)
 
 
 def build(
@@ -130,8 +163,8 @@ def build(
         committed, _ = commit_run(
             storage, run=f"{work.name}/{plan}", parent=parent, left_out=left_out(work.plan.counts),
             modality="image",
-            settings=digest(["image", SETTINGS]), classes=work.plan.classes,
-            job={**SETTINGS, "source": {"anonymous": False}},
+            settings=digest(["image", work.settings]), classes=work.plan.classes,
+            job={**work.settings, "source": {"anonymous": False}},
         )  # fmt: skip
     return committed.digest
 

@@ -15,12 +15,13 @@ from pipelines.parquet import from_parquet, parquet_file, to_parquet
 from pipelines.seal import Corrupt, seal, unseal
 from pipelines.shards import manifest as manifests
 from pipelines.shards.ahead import ahead
-from pipelines.shards.arrivals import write_arrivals
+from pipelines.shards.arrivals import Arrivals, listing_key, survey_key, write_arrivals
 from pipelines.shards.closing import commit_run
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.manifest import Books, Conflict, Manifest
 from pipelines.shards.marks import SURVEY, marked
 from pipelines.shards.pack import pack_unit
+from pipelines.shards.plain import apart
 from pipelines.shards.plan import Survey, compared, make_plan
 from pipelines.shards.planned import is_whole, read_plan, units_key, write_plan
 from pipelines.shards.replay import REPLAY, known_to, only, readmitted
@@ -71,18 +72,20 @@ def ingest(
         )
     known = known_to(Dataset(storage, parent), replay) if parent else None
     nothing_new = Outcome(manifest=parent, books=Books(), added=False) if parent else None
-    survey, chunks = write_arrivals(
+    decoded = decodes(settings["stages"], decode=settings["decode"], compare=compared(settings))
+    arrivals = write_arrivals(
         storage, only(list_source(source, kind), replay), settings=settings_digest, known=known,
         parent=parent.digest if parent else "", prefix="" if replay is None else REPLAY,
-        quick=not decodes(settings["stages"], decode=settings["decode"], compare=compared(settings)),
+        quick=not decoded, apart=None if parent else apart(settings, patterns=kind.patterns),
     )  # fmt: skip
-    if nothing_new and not chunks:
+    survey = arrivals.survey
+    if nothing_new and not arrivals.chunks:
         return nothing_new
     anonymous = bool(getattr(source, "anonymous", False))
     with building(storage), connect():
         plan = _planned(storage, survey)
         if plan is None:
-            found = _survey(storage, survey, chunks, modality, settings, report, anonymous=anonymous)
+            found = _survey(storage, arrivals, modality, settings, report, anonymous=anonymous)
             made = make_plan(found, settings=settings, known=known)
             nothing = not made.num_samples and (replay is not None or not made.num_dropped)
             if nothing_new and nothing:
@@ -113,18 +116,18 @@ def _planned(storage: Storage, survey: str) -> str | None:
 
 
 def _survey(
-    storage: Storage, survey: str, chunks: int, modality: str, settings: Mapping[str, Any], report: Report, *,
+    storage: Storage, arrivals: Arrivals, modality: str, settings: Mapping[str, Any], report: Report, *,
     anonymous: bool,
 ) -> Survey:  # fmt: skip
     """Look at every listed entry; what was found stays on the storage, and is read from there in parts."""
-    url, compare = storage.url, compared(settings)
+    url, compare, survey = storage.url, compared(settings), arrivals.survey
 
     def look(row: dict[str, Any]) -> dict[str, Any]:
         store, i = open_storage(url), row["id"]
         try:
-            rows = read_verified(store, _survey_key(survey, i), parquet_file).metadata.num_rows
+            rows = read_verified(store, survey_key(survey, i), parquet_file).metadata.num_rows
         except FileNotFoundError:
-            listing = read_verified(store, f"runs/{survey}/listing/{i:06}.parquet", from_parquet)
+            listing = read_verified(store, listing_key(survey, i), from_parquet)
             entries = [Entry.from_json(text) for text in listing["entry"].to_pylist()]
             kind = modalities.get(modality)
             found = survey_entries(
@@ -133,29 +136,25 @@ def _survey(
             )  # fmt: skip
             table = pa.Table.from_pylist(found, schema=SURVEY)
             table = marked(table, settings=settings, patterns=kind.patterns)
-            if not store.put(_survey_key(survey, i), to_parquet(table)):
-                table = read_verified(store, _survey_key(survey, i), from_parquet)
+            if not store.put(survey_key(survey, i), to_parquet(table)):
+                table = read_verified(store, survey_key(survey, i), from_parquet)
             rows = table.num_rows
         return {"id": i, "rows": rows}
 
     quick = not decodes(settings["stages"], decode=settings["decode"], compare=compare)
-    rows = sum(
-        row["rows"] for row in _run(look, chunks, "survey", report, together=QUICK_CHUNKS if quick else 1)
-    )
+    together = QUICK_CHUNKS if quick else 1
+    found = _run(look, arrivals.chunks, "survey", report, together=together)
+    rows = arrivals.rows + sum(row["rows"] for row in found)
 
     def read(columns: list[str]) -> Iterator[pa.Table]:
         def part(i: int) -> pa.Table:
             return read_verified(
-                storage, _survey_key(survey, i), lambda content: from_parquet(content, columns)
+                storage, survey_key(survey, i), lambda content: from_parquet(content, columns)
             )
 
-        return ahead(part, range(chunks))
+        return ahead(part, range(arrivals.chunks + arrivals.parts))
 
     return Survey(rows, read)
-
-
-def _survey_key(survey: str, chunk: int) -> str:
-    return f"runs/{survey}/survey/{chunk:06}.parquet"
 
 
 def _pack(storage: Storage, plan: str, report: Report) -> None:

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import blake3
 import numpy as np
@@ -15,6 +15,7 @@ from pipelines.parquet import to_parquet
 from pipelines.shards.ahead import ahead
 from pipelines.shards.known import Known
 from pipelines.shards.marks import hash64
+from pipelines.shards.plain import Apart
 from pipelines.shards.spill import Spill, bucket_of, num_buckets
 from pipelines.shards.storage import Storage
 from pipelines.sources import Entry
@@ -29,46 +30,93 @@ _LISTED = pa.schema([*LISTING, ("again", pa.bool_()), ("size", pa.int64())])
 _IDS = pa.schema([("id", pa.uint64()), ("row", pa.int64())])
 
 
+class Arrivals(NamedTuple):
+    """What is new: chunks of entries to look at, and parts of the survey that are there, of so many rows."""
+
+    survey: str  # its name
+    chunks: int
+    parts: int = 0
+    rows: int = 0
+
+
+def listing_key(survey: str, chunk: int) -> str:
+    return f"runs/{survey}/listing/{chunk:06}.parquet"
+
+
+def survey_key(survey: str, part: int) -> str:
+    """What was found in a chunk; behind the chunks come the parts that the listing told."""
+    return f"runs/{survey}/survey/{part:06}.parquet"
+
+
 def write_arrivals(
     storage: Storage, entries: Iterable[Entry], *, settings: str, known: Known | None = None,
-    parent: str = "", prefix: str = "", quick: bool = False,
-) -> tuple[str, int]:  # fmt: skip
-    """Store what is new of a listing, and its ids, by survey; the survey's name, and how many chunks.
+    parent: str = "", prefix: str = "", quick: bool = False, apart: Apart | None = None,
+) -> Arrivals:  # fmt: skip
+    """Store what is new of a listing, and its ids, by survey.
 
-    The name is `prefix` and a digest of the settings, the parent and every new entry in its order. What the
-    `known` snapshot has looked at is left out, but for what could not be read then. `quick`: a survey will
-    only read the entries, not decode them, so its chunks may be larger. No listing is held in memory: it lies
-    in a temporary folder.
+    The survey's name is `prefix` and a digest of the settings, the parent and every new entry in its order.
+    What the `known` snapshot has looked at is left out, but for what could not be read then. `quick`: a
+    survey will only read the entries, not decode them, so its chunks may be larger. `apart` gives the rows of
+    entries that need no survey; for a first snapshot. No listing is held in memory: it lies in a temporary
+    folder.
     """
     with tempfile.TemporaryDirectory(prefix="rayloom-listing-") as temporary:
         folder = Path(temporary)
         again = _unreadable(known) if known else np.empty(0, np.uint64)
         listed = Spill(folder / "listed", _LISTED, 1)
-        for batch in _batches(iter(entries), BATCH):
-            listed.add(_table(batch, again), np.zeros(len(batch), np.int64))
-        fresh = _fresh(listed, known, folder) if known else None
         # Other chunks are another survey: what a run left that cut them otherwise must not be taken up.
-        hasher = blake3.blake3(f"{settings}{parent}{'quick' if quick else ''}".encode())
-        chunks = ids = 0
-        waiting = np.empty(0, np.int64)
+        ways = f"{'quick' if quick else ''}{'plain' if apart else ''}"
+        ids = _Ids(folder, blake3.blake3(f"{settings}{parent}{ways}".encode()))
+        chunks = parts = rows = 0
+        for batch in _batches(iter(entries), BATCH):
+            told, others = apart(batch) if apart else (None, batch)
+            if told is not None:
+                (folder / f"part-{parts:06}").write_bytes(to_parquet(told))
+                ids.add(_ids(told["entry"].to_pylist()))
+                parts, rows = parts + 1, rows + told.num_rows
+            listed.add(_table(others, again), np.zeros(len(others), np.int64))
+        fresh = _fresh(listed, known, folder) if known else None
         count = listed.rows if fresh is None else int(np.count_nonzero(fresh))
         kept = _kept(listed, fresh)
         for chunk in _quick_chunks(kept, count) if quick else _chunks(kept):
             chunk = chunk.select(LISTING.names).combine_chunks()
             (folder / f"chunk-{chunks:06}").write_bytes(to_parquet(chunk))
-            new = chunk["id"].to_numpy()
-            hasher.update(new.tobytes())
-            waiting, chunks = np.concatenate([waiting, new]), chunks + 1
-            if len(waiting) >= IDS_A_FILE:
-                ids, waiting = _write_ids(folder, ids, waiting), waiting[:0]
-        if len(waiting):
-            ids = _write_ids(folder, ids, waiting)
-        survey = prefix + hasher.hexdigest()[:32]
-        files = [(f"runs/{survey}/listing/{i:06}.parquet", folder / f"chunk-{i:06}") for i in range(chunks)]
-        files += [(f"runs/{survey}/ids/{i:06}.parquet", folder / f"ids-{i:06}") for i in range(ids)]
+            ids.add(chunk["id"].to_numpy())
+            chunks += 1
+        survey = prefix + ids.finish()
+        files = [(listing_key(survey, i), folder / f"chunk-{i:06}") for i in range(chunks)]
+        files += [(survey_key(survey, chunks + i), folder / f"part-{i:06}") for i in range(parts)]
+        files += [(f"runs/{survey}/ids/{i:06}.parquet", folder / f"ids-{i:06}") for i in range(ids.files)]
         for _ in ahead(lambda file: storage.put(*file), files):
             pass
-    return survey, chunks
+    return Arrivals(survey, chunks, parts, rows)
+
+
+class _Ids:
+    """Ids of new entries: hashed as they come, and written to files of IDS_A_FILE."""
+
+    def __init__(self, folder: Path, hasher: Any) -> None:
+        self.files = 0
+        self._folder, self._hasher = folder, hasher
+        self._waiting = np.empty(0, np.int64)
+
+    def add(self, ids: NDArray[np.int64]) -> None:
+        self._hasher.update(ids.tobytes())
+        self._waiting = np.concatenate([self._waiting, ids])
+        if len(self._waiting) >= IDS_A_FILE:
+            self._write()
+
+    def finish(self) -> str:
+        """Write the rest; 128 bits of all of them."""
+        if len(self._waiting):
+            self._write()
+        digest: str = self._hasher.hexdigest()[:32]
+        return digest
+
+    def _write(self) -> None:
+        content = to_parquet(pa.table({"id": self._waiting}))
+        (self._folder / f"ids-{self.files:06}").write_bytes(content)
+        self.files, self._waiting = self.files + 1, self._waiting[:0]
 
 
 def entry_id(text: str) -> int:
@@ -83,12 +131,17 @@ def _batches(entries: Iterator[Entry], size: int) -> Iterator[list[Entry]]:
 
 def _table(batch: list[Entry], again: NDArray[np.uint64]) -> pa.Table:
     texts = [entry.to_json() for entry in batch]
-    ids = np.frombuffer(b"".join([blake3.blake3(text.encode()).digest(8) for text in texts]), "<i8")
+    ids = _ids(texts)
     sizes = [entry.num_bytes for entry in batch]
     flags = np.zeros(len(batch), bool)
     if len(again):
         flags = np.isin(np.array([hash64("name", entry.name) for entry in batch], np.uint64), again)
     return pa.table([ids, texts, flags, sizes], schema=_LISTED)
+
+
+def _ids(texts: list[str]) -> NDArray[np.int64]:
+    """`entry_id` of each."""
+    return np.frombuffer(b"".join([blake3.blake3(text.encode()).digest(8) for text in texts]), "<i8")
 
 
 def _unreadable(known: Known) -> NDArray[np.uint64]:
@@ -170,9 +223,3 @@ def _within(table: pa.Table, num_bytes: int) -> pa.Table:
 
 def _size(chunk: int) -> int:
     return next(size for until, size in CHUNKS if chunk < until)
-
-
-def _write_ids(folder: Path, number: int, ids: NDArray[np.int64]) -> int:
-    table = pa.table({"id": ids})
-    (folder / f"ids-{number:06}").write_bytes(to_parquet(table))
-    return number + 1

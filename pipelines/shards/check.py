@@ -25,9 +25,10 @@ from pipelines.shards.manifest import (
     plan_of,
     read_head,
 )
-from pipelines.shards.pack import done_key, dropped_key, read_done
+from pipelines.shards.pack import done_key, read_done
 from pipelines.shards.planned import head_key as plan_key
 from pipelines.shards.planned import left_out_key, read_plan, unit_key, unit_sizes, units_key
+from pipelines.shards.quarantine import dropped_at
 from pipelines.shards.storage import Storage, open_storage, read_verified
 from pipelines.shards.tar import BLOCK, END, walk
 
@@ -144,7 +145,7 @@ def _run(storage: Storage, manifest: Manifest, i: int) -> Iterator[Problem]:
         if mark.shard and shards.get(mark.shard.digest) != mark.shard:
             yield Problem(done_key(plan, unit), "names a shard that the snapshot does not")
         if mark.left_out:
-            yield from _is(storage, dropped_key(plan, unit), mark.left_out)
+            yield from _is(storage, dropped_at(storage, plan, unit, mark.left_out), mark.left_out)
 
 
 def plan_head(storage: Storage, plan: str) -> dict[str, Any]:

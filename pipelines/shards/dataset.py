@@ -102,6 +102,7 @@ class Dataset:
 
     def dropped(self) -> list[dict[str, Any]]:
         """What was quarantined, filtered or a duplicate, with reasons; of a replay, what it left out."""
+        from pipelines.shards.quarantine import dropped_keys
         from pipelines.shards.replay import REPLAY, names_of
 
         rows: list[dict[str, Any]] = []
@@ -109,7 +110,7 @@ class Dataset:
             if run.startswith(REPLAY):
                 again = names_of(self.storage, run.partition("/")[0])
                 rows = [row for row in rows if row["status"] != "quarantined" or row["name"] not in again]
-            for key in self.storage.list(f"quarantine/{plan}/"):
+            for key in dropped_keys(self.storage, plan):
                 rows += read_verified(self.storage, key, from_parquet).to_pylist()
         return rows
 

@@ -13,6 +13,7 @@ from pipelines.shards.dataset import Dataset
 from pipelines.shards.decisions import KNOWN, Decisions
 from pipelines.shards.manifest import Conflict, Shard
 from pipelines.shards.marks import hash128
+from pipelines.shards.quarantine import dropped_keys
 from pipelines.shards.spill import Spill, bucket_of
 from pipelines.shards.storage import read_verified
 from pipelines.stages.splits import NAMES
@@ -60,7 +61,7 @@ class Known:
         def read(key: str) -> pa.Table:
             return read_verified(storage, key, lambda content: from_parquet(content, LEFT_OUT))
 
-        keys = (key for plan in self._dataset.plans() for key in storage.list(f"quarantine/{plan}/"))
+        keys = (key for plan in self._dataset.plans() for key in dropped_keys(storage, plan))
         return ahead(read, keys)
 
     def ids(self) -> Iterator[NDArray[np.int64]]:

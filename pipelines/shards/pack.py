@@ -1,29 +1,30 @@
 """One shard unit: open its sources, build their samples, and put the shard where readers will find it."""
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import blake3
-import pyarrow as pa
 
 import modalities
 from modalities.base import BadSample, Files
 from pipelines.jsontext import dumps, loads
-from pipelines.parquet import to_parquet
 from pipelines.seal import Corrupt, seal, unseal
 from pipelines.shards.index import IndexWriter
 from pipelines.shards.manifest import Shard
-from pipelines.shards.plan import DROPPED
 from pipelines.shards.planned import read_plan, read_unit
+from pipelines.shards.quarantine import dropped_key, dropped_table
 from pipelines.shards.storage import Storage, read_verified
 from pipelines.shards.tar import MAX_MEMBER, TarWriter, header
 from pipelines.sources import Entry, open_entry
 from pipelines.stages.facts import before, class_name, member
-from pipelines.stages.process import Filtered, Look, content_digest, passed, passes
+from pipelines.stages.process import Filtered, Found, Look, content_digest, passed, passes
 from pipelines.stages.sandbox import SandboxError, builder
+from pipelines.stages.survey import examined
+
+Made = tuple[Files, dict[str, Any]] | Filtered | BadSample  # members and index row of a sample, or why not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +34,6 @@ class Done:
     shard: Shard | None
     counts: Mapping[str, int] = field(default_factory=dict)
     left_out: str = ""  # BLAKE3 of the quarantine file, when there is one
-
-
-def dropped_table(rows: list[dict[str, Any]]) -> bytes:
-    """What was left out, with reasons, as a sealed Parquet file."""
-    columns = {name: [row[name] for row in rows] for name in DROPPED.names}
-    return to_parquet(pa.table(columns, schema=DROPPED))
 
 
 def read_done(storage: Storage, plan: str, unit: int) -> Done | None:
@@ -59,10 +54,6 @@ def read_done(storage: Storage, plan: str, unit: int) -> Done | None:
 
 def done_key(plan: str, unit: int) -> str:
     return f"runs/{plan}/done/{unit:06}.json"
-
-
-def dropped_key(plan: str, unit: int) -> str:
-    return f"quarantine/{plan}/{unit:06}.parquet"
 
 
 def seal_done(plan: str, unit: int, done: Done) -> bytes:
@@ -96,7 +87,7 @@ def pack_unit(storage: Storage, plan: str, unit: int) -> Done:
             _store(storage, shard.key, built.tar, shard.size)
             _store(storage, shard.index_key, built.index, len(built.index))
     if built.dropped:
-        storage.put(dropped_key(plan, unit), built.dropped)
+        storage.put(dropped_key(plan, unit, built.done.left_out), built.dropped)
     storage.put(done_key(plan, unit), seal_done(plan, unit, built.done))
     return built.done
 
@@ -107,11 +98,17 @@ def _store(storage: Storage, key: str, content: bytes | Path, size: int) -> None
         storage.replace(key, content)
 
 
-def build_unit(rows: list[dict[str, Any]], head: Mapping[str, Any], folder: Path) -> Built:
-    """The shard of planned `rows` as a file in `folder`, its index, and what could not be built."""
+def build_unit(
+    rows: list[dict[str, Any]], head: Mapping[str, Any], folder: Path, *, as_listed: bool = True
+) -> Built:
+    """The shard of planned `rows` as a file in `folder`, its index, and what could not be built.
+
+    `as_listed`: a plain object that was written to since it was listed counts as changed. A repair knows the
+    bytes it wants, and takes files that were moved or touched.
+    """
     dropped: list[dict[str, Any]] = []
     path, shard, index = folder / "shard.tar", None, b""
-    rows_written, name, size = _write_tar(path, rows, head, dropped)
+    rows_written, name, size = _write_tar(path, rows, _Unit(head, as_listed=as_listed), dropped)
     written = len(rows_written)
     if written:
         index = rows_written.finish()
@@ -131,31 +128,23 @@ def build_unit(rows: list[dict[str, Any]], head: Mapping[str, Any], folder: Path
 
 
 def _write_tar(
-    path: Path, rows: list[dict[str, Any]], head: Mapping[str, Any], dropped: list[dict[str, Any]]
+    path: Path, rows: list[dict[str, Any]], unit: "_Unit", dropped: list[dict[str, Any]]
 ) -> tuple[IndexWriter, str, int]:
-    index, unit = IndexWriter(), _Unit(head)
+    index = IndexWriter()
     with path.open("wb") as file:
         tar = TarWriter(file)
-        for row in rows:
-            try:
-                built = unit.build(row)
-            except BadSample as bad:
-                dropped.append(_drop(row, "quarantined", bad.reason, bad.detail))
-                continue
-            except SandboxError:  # no sample's fault
-                raise
-            except Exception:  # whatever one sample does, its neighbours are kept
-                dropped.append(_drop(row, "quarantined", "crashed", traceback.format_exc(limit=-3)))
-                continue
-            if isinstance(built, Filtered):
-                dropped.append(_drop(row, "filtered", built.reason, ""))
-                continue
-            files, described = built
-            key = row["key"]
-            if problem := _does_not_fit(key, files):
-                dropped.append(_drop(row, "quarantined", "does-not-fit", problem))
-                continue
-            index.add({ext: tar.add(f"{key}.{ext}", files[ext]) for ext in sorted(files)}, described)
+        for row, made in unit.samples(rows):
+            if isinstance(made, BadSample):
+                dropped.append(_drop(row, "quarantined", made.reason, made.detail))
+            elif isinstance(made, Filtered):
+                dropped.append(_drop(row, "filtered", made.reason, ""))
+            else:
+                files, described = made
+                key = row["key"]
+                if problem := _does_not_fit(key, files):
+                    dropped.append(_drop(row, "quarantined", "does-not-fit", problem))
+                    continue
+                index.add({ext: tar.add(f"{key}.{ext}", files[ext]) for ext in sorted(files)}, described)
         digest = tar.finish()
     return index, digest, tar.size
 
@@ -163,15 +152,53 @@ def _write_tar(
 class _Unit:
     """Builds the samples of one unit."""
 
-    def __init__(self, head: Mapping[str, Any]) -> None:
+    def __init__(self, head: Mapping[str, Any], *, as_listed: bool) -> None:
         self.modality = modalities.get(head["modality"])
-        self.anonymous = head["anonymous"]
+        self.anonymous, self.as_listed = head["anonymous"], as_listed
         self.stages = head["settings"]["stages"]
+        self.decode = head["settings"].get("decode", True)
         self.passes = passes(self.stages)
         self.classes = {name: str(i).encode() for i, name in enumerate(head["classes"])}
 
-    def build(self, row: Mapping[str, Any]) -> tuple[Files, dict[str, Any]] | Filtered:
-        """The members of one sample in full, and its index row but for their places."""
+    def samples(self, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Made]]:
+        """What becomes of each planned row, in their order, and the row with all that is known of it."""
+        looked = self._looked([row for row in rows if row["content"] is None])
+        for row in rows:
+            if row["content"] is None:  # nobody has opened it yet
+                row, look, outcome = next(looked)
+                yield row, _caught(self._plain, row, look, outcome)
+            else:
+                yield row, _caught(self._surveyed, row)
+
+    def _looked(
+        self, rows: list[dict[str, Any]]
+    ) -> Iterator[tuple[dict[str, Any], Look | BadSample, Found | BadSample]]:
+        """Plain objects, opened and examined as a survey would have done it."""
+        found = examined(
+            (Entry.from_json(row["entry"]) for row in rows), self.modality, (), decode=self.decode,
+            anonymous=self.anonymous, as_listed=self.as_listed, sandbox=self.decode,
+        )  # fmt: skip
+        for row, (known, look, outcome) in zip(rows, found, strict=True):
+            yield {**row, **{name: known.get(name) for name in ("content", "head")}}, look, outcome
+
+    def _plain(self, row: Mapping[str, Any], look: Look | BadSample, outcome: Found | BadSample) -> Made:
+        """A sample that is built right after it was examined."""
+        if isinstance(look, BadSample):
+            return look
+        if isinstance(outcome, BadSample):
+            return outcome
+        [found] = outcome
+        if isinstance(found, Filtered):
+            return found
+        given = {
+            "meta": dumps(found.meta), "quality": sorted(found.quality.items()),
+            "fingerprint": found.fingerprint,
+        }  # fmt: skip
+        files = dict(passed(look, self.modality, found.meta))
+        return self._described(row, look, files, given)
+
+    def _surveyed(self, row: Mapping[str, Any]) -> Made:
+        """A sample that a survey knows; its source is still what it was then."""
         raw, sidecars = open_entry(Entry.from_json(row["entry"]), anonymous=self.anonymous)
         if content_digest(raw, sidecars) != row["content"]:
             raise BadSample("changed", "the source is not what it was when it was surveyed; ingest it again")
@@ -193,7 +220,13 @@ class _Unit:
                 given["quality"] = sorted(sample.quality.items())
             if sample.fingerprint is not None:
                 given["fingerprint"] = sample.fingerprint
-        self._tell(files, row, sidecars, given["meta"])
+        return self._described(row, look, files, given)
+
+    def _described(
+        self, row: Mapping[str, Any], look: Look, files: dict[str, bytes], given: dict[str, Any]
+    ) -> tuple[Files, dict[str, Any]]:
+        """The members in full, and the index row but for their places."""
+        self._tell(files, row, look.sidecars, given["meta"])
         described = {name: row[name] for name in ("key", "label", "caption", "group", "content", "arrays")}
         return files, {**described, "source": row["name"], **given}
 
@@ -213,6 +246,22 @@ class _Unit:
         facts["meta"] = meta  # the text itself: it is canonical
         text = ",".join(f'"{name}":{facts[name]}' for name in sorted(facts))
         files[member(files)] = f"{{{text}}}".encode()
+
+
+def _caught(make: Callable[..., Made], *arguments: Any) -> Made:
+    """Whatever one sample does, its neighbours are kept."""
+    try:
+        return make(*arguments)
+    except BadSample as bad:
+        return bad
+    except SandboxError:  # no sample's fault
+        raise
+    except Exception:
+        return _crashed()
+
+
+def _crashed() -> BadSample:
+    return BadSample("crashed", traceback.format_exc(limit=-3))
 
 
 def _does_not_fit(key: str, files: Files) -> str:

@@ -25,23 +25,12 @@ from pipelines.shards.marks import (
     make_key,
     marked,
 )
+from pipelines.shards.quarantine import DROPPED
 from pipelines.stages.process import Compare
 
 __all__ = ["CLUSTERS", "DROPPED", "MARKED", "PLAN", "SURVEY", "Plan", "Survey", "make_key", "make_plan"]
 
 PLAN = pa.schema([("key", pa.string()), ("split", pa.string()), *SURVEY])
-DROPPED = pa.schema(
-    [
-        ("status", pa.string()),  # quarantined, filtered, duplicate
-        ("name", pa.string()),
-        ("suffix", pa.string()),
-        ("entry", pa.string()),
-        ("content", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("head", pa.binary()),  # the first bytes of what was quarantined, a few kilobytes at most
-    ]
-)
 UNITS = pa.schema(
     [("samples", pa.int64()), ("num_bytes", pa.int64()), ("split", pa.string()), ("digest", pa.string())]
 )

@@ -29,12 +29,12 @@ from pipelines.shards.pack import (
     Done,
     build_unit,
     done_key,
-    dropped_key,
     read_done,
     seal_done,
 )
 from pipelines.shards.plan import Survey, make_plan
 from pipelines.shards.planned import is_of_plan, read_plan, read_unit, write_plan
+from pipelines.shards.quarantine import dropped_at
 from pipelines.shards.replay import REPLAY, known_to, names_of
 from pipelines.shards.storage import Storage, read_verified
 from pipelines.shards.tar import TarWriter
@@ -198,22 +198,25 @@ def _unit(
         planned = read_unit(storage, plan, unit)
     except UNREADABLE:
         return
-    with storage.staging() as folder:
-        built = build_unit(planned, head, folder)
-        mark, shard = _mark(storage, plan, unit), built.done.shard
-        proved = built.done == mark if mark else shard and wanted.get(shard.digest) == shard
-        if not proved:
-            return  # the sources are not what they were
-        yield from _placed(storage, plan, unit, built, damaged)
+    mark = _mark(storage, plan, unit)
+    for as_listed in (True, False):  # sources that were moved or touched since may still have the bytes
+        with storage.staging() as folder:
+            built = build_unit(planned, head, folder, as_listed=as_listed)
+            shard = built.done.shard
+            if built.done == mark if mark else shard and wanted.get(shard.digest) == shard:
+                yield from _placed(storage, plan, unit, built, damaged)
+                return
 
 
 def _broken(storage: Storage, plan: str, head: dict[str, Any], damaged: set[str]) -> Iterator[int]:
     """Units that must be built again. Without a readable mark, a unit may be the one of any damaged shard."""
     for unit in range(head["units"]):
-        keys = {done_key(plan, unit), dropped_key(plan, unit)}
+        keys = {done_key(plan, unit)}
         mark = _mark(storage, plan, unit)
         if mark and mark.shard:
             keys |= {mark.shard.key, mark.shard.index_key}
+        if mark and mark.left_out:
+            keys.add(dropped_at(storage, plan, unit, mark.left_out))
         if keys & damaged or mark is None:
             yield unit
 
@@ -231,7 +234,7 @@ def _placed(storage: Storage, plan: str, unit: int, built: Built, damaged: set[s
         parts[built.done.shard.key] = built.tar
         parts[built.done.shard.index_key] = built.index
     if built.dropped:
-        parts[dropped_key(plan, unit)] = built.dropped
+        parts[dropped_at(storage, plan, unit, built.done.left_out)] = built.dropped
     for key in parts.keys() & damaged:
         storage.replace(key, parts[key])
         yield key

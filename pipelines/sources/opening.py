@@ -15,9 +15,11 @@ MAX_BYTES = 2**30  # of one entry, held in memory
 
 
 def open_entry(
-    entry: Entry, *, max_bytes: int = MAX_BYTES, anonymous: bool = False
+    entry: Entry, *, max_bytes: int = MAX_BYTES, anonymous: bool = False, as_listed: bool = False
 ) -> tuple[Raw, dict[str, bytes]]:
     """The object, and the bytes of its sidecars by extension.
+
+    `as_listed`: local files must still be of the time that the listing saw, else they are "changed".
 
     Raises:
         BadSample: unreadable (gone, cut, refused by the storage), too-large (more than `max_bytes` to hold in
@@ -28,7 +30,7 @@ def open_entry(
         raise BadSample(*entry.refusal)
     if entry.content.uri.startswith("synth:"):
         return _open_synth(entry)
-    reader = _Reader(max_bytes, anonymous=anonymous)
+    reader = _Reader(max_bytes, anonymous=anonymous, as_listed=as_listed)
     content: bytes | Path = b"" if entry.name.endswith("/") else reader.open(entry.content)
     if not (entry.companions or entry.sidecars):
         return Raw(name=entry.name, content=content), {}
@@ -42,14 +44,14 @@ def open_entry(
 class _Reader:
     """Reads the parts of one entry within one budget of memory."""
 
-    def __init__(self, max_bytes: int, *, anonymous: bool) -> None:
+    def __init__(self, max_bytes: int, *, anonymous: bool, as_listed: bool) -> None:
         self.budget = self.max_bytes = max_bytes
-        self.anonymous = anonymous
+        self.anonymous, self.as_listed = anonymous, as_listed
         self._stores: dict[str, Store] = {}
 
     def open(self, part: Part) -> bytes | Path:
         if is_local(part.uri) and not part.ranged and part.size > IN_PLACE_BYTES:
-            with open_regular(part.uri):
+            with open_regular(part.uri, self._version(part)):
                 return local_path(part.uri)
         return self.read(part)
 
@@ -60,8 +62,10 @@ class _Reader:
         if part.size >= 0 and not part.ranged:
             want = part.size + 1
         try:
-            read = read_regular if is_local(part.uri) else self._store(part.uri).read
-            data = read(part.uri, part.offset, want)
+            if is_local(part.uri):
+                data = read_regular(part.uri, part.offset, want, self._version(part))
+            else:
+                data = self._store(part.uri).read(part.uri, part.offset, want)
         except BadSample:
             raise
         except (OSError, ValueError) as error:
@@ -75,6 +79,9 @@ class _Reader:
             )
         self.budget -= len(data)
         return data
+
+    def _version(self, part: Part) -> str:
+        return part.version if self.as_listed else ""
 
     def _store(self, uri: str) -> Store:
         scheme = uri.partition("://")[0]

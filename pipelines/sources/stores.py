@@ -150,18 +150,21 @@ class LocalStore:
 
 
 @contextmanager
-def open_regular(uri: str) -> Iterator[int]:
-    """A descriptor of a regular local file, opened so that neither a link nor a pipe can be slipped in."""
-    descriptor, _ = _opened(uri)
+def open_regular(uri: str, version: str = "") -> Iterator[int]:
+    """A descriptor of a regular local file, opened so that neither a link nor a pipe can be slipped in.
+
+    `version`: what a listing saw; a file that was written to since is BadSample "changed".
+    """
+    descriptor, _ = _opened(uri, version)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def read_regular(uri: str, offset: int, size: int) -> bytes:
+def read_regular(uri: str, offset: int, size: int, version: str = "") -> bytes:
     """`size` bytes of a regular local file from `offset`, fewer at its end; opened as `open_regular` does."""
-    descriptor, end = _opened(uri)
+    descriptor, end = _opened(uri, version)
     try:
         return _pread(descriptor, offset, size, end)
     finally:
@@ -171,7 +174,7 @@ def read_regular(uri: str, offset: int, size: int) -> bytes:
 _SAFE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def _opened(uri: str) -> tuple[int, int]:
+def _opened(uri: str, version: str = "") -> tuple[int, int]:
     """A descriptor, and the file's size."""
     try:
         descriptor = os.open(_path_of(uri), _SAFE)
@@ -181,6 +184,9 @@ def _opened(uri: str) -> tuple[int, int]:
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise BadSample("unsafe", f"{uri} is not a regular file")
+    if version and version != str(status.st_mtime_ns):
+        os.close(descriptor)
+        raise BadSample("changed", f"{uri} was written to after it was listed; ingest it again")
     return descriptor, status.st_size
 
 

@@ -16,6 +16,8 @@ from pipelines.stages.sandbox import Sandbox, enabled, of_this_thread
 HEAD_BYTES = 4096  # kept of what is quarantined
 BATCH_ENTRIES, BATCH_BYTES = 16, 4 * 2**20  # open at a time: waiting for the sandbox once for all of them
 
+Opened = tuple[dict[str, Any], Look | BadSample]  # what every row of an entry has, and the entry opened
+
 
 def survey_entries(
     entries: Iterable[Entry],
@@ -50,25 +52,28 @@ def examined(
     decode: bool = True,
     compare: Compare = "",
     anonymous: bool = False,
+    as_listed: bool = False,
     sandbox: bool | Sandbox = True,
 ) -> Iterator[tuple[dict[str, Any], Look | BadSample, Found | BadSample]]:
     """For each entry, in order: what every row of it has, what was opened, and what becomes of it.
 
+    `as_listed`: a local file that was written to since it was listed is refused, as open_entry says.
     What is opened is held until the caller has seen it: at most three times BATCH_ENTRIES entries, or
     BATCH_BYTES and a file more. The caller may work while the sandbox does: it has a batch to go on with.
     """
     given: dict[str, Any] = {"decode": decode, "compare": compare}
     apart = of_this_thread() if sandbox is True and enabled() else sandbox
-    batches = _opened(entries, anonymous)
+    opened = (_open(entry, anonymous, as_listed) for entry in entries)
+    batches = _batches(opened)
     if not isinstance(apart, Sandbox):
-        for common, look in (one for batch in batches for one in batch):
+        for common, look in opened:
             yield (
                 common,
                 look,
                 look if isinstance(look, BadSample) else process.examined(look, modality, stages, **given),
             )
         return
-    held: deque[list[tuple[dict[str, Any], Look | BadSample]]] = deque()
+    held: deque[list[Opened]] = deque()
 
     def looks() -> Iterator[list[Look]]:
         for batch in batches:
@@ -81,14 +86,10 @@ def examined(
             yield common, look, look if isinstance(look, BadSample) else next(told)
 
 
-def _opened(
-    entries: Iterable[Entry], anonymous: bool
-) -> Iterator[list[tuple[dict[str, Any], Look | BadSample]]]:
-    """What every row of an entry has, and the entry opened; a few at a time."""
-    batch: list[tuple[dict[str, Any], Look | BadSample]] = []
+def _batches(opened: Iterable[Opened]) -> Iterator[list[Opened]]:
+    batch: list[Opened] = []
     size = 0
-    for entry in entries:
-        common, look = _open(entry, anonymous)
+    for common, look in opened:
         batch.append((common, look))
         size += look.num_bytes if isinstance(look, Look) else 0
         if len(batch) == BATCH_ENTRIES or size >= BATCH_BYTES:
@@ -98,12 +99,12 @@ def _opened(
         yield batch
 
 
-def _open(entry: Entry, anonymous: bool) -> tuple[dict[str, Any], Look | BadSample]:
+def _open(entry: Entry, anonymous: bool, as_listed: bool) -> Opened:
     common: dict[str, Any] = {
         "name": entry.name, "entry": entry.to_json(), "group": entry.group, "suffix": "", "num_bytes": 0
     }  # fmt: skip
     try:
-        raw, sidecars = open_entry(entry, anonymous=anonymous)
+        raw, sidecars = open_entry(entry, anonymous=anonymous, as_listed=as_listed)
         common["head"] = raw.head(HEAD_BYTES)
         common["content"] = content_digest(raw, sidecars)
         label, caption = entry.label, entry.caption

@@ -43,7 +43,7 @@ def listed(storage: LocalStorage, survey: str, chunks: int) -> list[str]:
 def test_every_entry_is_listed_once_in_its_order_in_chunks_that_grow(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
     wanted = entries(3000)
-    survey, chunks = write_arrivals(storage, iter(wanted), settings="s")
+    survey, chunks, *_ = write_arrivals(storage, iter(wanted), settings="s")
     assert listed(storage, survey, chunks) == [entry.name for entry in wanted]
     (until, small), (_, larger), _ = CHUNKS
     assert chunks == until + -(-(3000 - until * small) // larger)
@@ -65,7 +65,7 @@ def test_what_was_seen_is_left_out_but_for_what_could_not_be_read(
     touched = Entry(name="00007.jpg", content=Part(uri="/s/00007.jpg", size=8))
     listing = [*wanted[:7], touched, *wanted[8:]]
     known = Seen(wanted[:300], unreadable=["00011.jpg", "gone.jpg"])
-    survey, chunks = write_arrivals(storage, listing, settings="s", known=known)  # type: ignore[arg-type]
+    survey, chunks, *_ = write_arrivals(storage, listing, settings="s", known=known)  # type: ignore[arg-type]
     assert listed(storage, survey, chunks) == ["00007.jpg", "00011.jpg", *(e.name for e in wanted[300:])]
 
 
@@ -90,7 +90,7 @@ def test_quick_chunks_hold_every_entry_once_within_their_bytes(
     monkeypatch.setattr(arrivals, "BATCH", 700)
     storage = LocalStorage(tmp_path)
     wanted = [*entries(3000, size=1), *entries(3020, size=2000)[3000:], *entries(3021, size=9999)[3020:]]
-    survey, chunks = write_arrivals(storage, iter(wanted), settings="s", quick=True)
+    survey, chunks, *_ = write_arrivals(storage, iter(wanted), settings="s", quick=True)
     assert listed(storage, survey, chunks) == [entry.name for entry in wanted]
     tables = [from_parquet(storage.get(f"runs/{survey}/listing/{i:06}.parquet")) for i in range(chunks)]
     assert [table.num_rows for table in tables[:11]] == [256] * 11
