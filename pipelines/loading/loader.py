@@ -21,6 +21,7 @@ from pipelines.loading.cache import CACHE, CACHE_BYTES
 from pipelines.loading.order import OPEN_SHARDS, sample_rng
 from pipelines.loading.plan import Place, Plan
 from pipelines.loading.processes import in_processes
+from pipelines.loading.raw import batches_of
 from pipelines.loading.reading import PREFETCH_BYTES, Contents
 from pipelines.loading.schedule import Schedule
 from pipelines.loading.source import Fetched, Part, Source
@@ -28,7 +29,7 @@ from pipelines.loading.tail import Tail
 from pipelines.shards.dataset import Corrupt, Dataset
 
 FETCHED = 16  # samples read and looked at before they are decoded
-RAW = 4096  # samples located and verified at a time where nothing is decoded: numpy is slow on few
+RAW = 4096  # samples located at a time where nothing is decoded: numpy is slow on few
 AHEAD = 2  # batches under way, besides those that every thread works on
 DECODED_BYTES = 2**30  # of batches under way
 
@@ -230,19 +231,9 @@ class Loader(IterableDataset[Batch]):
         """
         first = self.epoch * self.num_samples
         for positions in self._plan.chunks(first + self._position, first + self.num_samples, RAW):
-            keys: list[Any] = [""] * len(positions)
-            files: list[Any] = [None] * len(positions)
-            for source, epoch, mine, places in self._plan.parts(positions):
-                found = source.contents(*source.order(epoch).locate(places))
-                if len(mine) == len(positions):
-                    keys, files = found
-                    break
-                for at, key, content in zip(mine.tolist(), *found, strict=True):
-                    keys[at], files[at] = key, content
-            for i in range(0, max(1, len(keys)), self.batch_size):
-                part = keys[i : i + self.batch_size], files[i : i + self.batch_size]
+            for keys, files in batches_of(self._plan, positions):
                 self._position = min(self._position + self._plan.step, self.num_samples)
-                yield self._sound(*part)
+                yield self._sound(keys, files)
         self.epoch, self._position = self.epoch + 1, 0
 
     def _sound(self, keys: list[str], files: list[Contents | Corrupt]) -> dict[str, list[Any]]:

@@ -77,17 +77,18 @@ class Reader:
         """What `files` gives, for many rows of one shard at once; an error in place of a damaged sample."""
         whole = self.map(page.shard)
         if whole is None:
-            return [self._files_or_error(page, row) for row in rows.tolist()]
+            return [self.files_or_error(page, row) for row in rows.tolist()]
         names, starts, ends, sums = page.all_members(rows)
         parts = [whole[start:end] for start, end in zip(starts, ends, strict=True)]
         checksum = crc32c.crc32c
         if [checksum(part, 0, KEEP_GIL) for part in parts] != sums:
-            return [self._files_or_error(page, row) for row in rows.tolist()]
+            return [self.files_or_error(page, row) for row in rows.tolist()]
         counts = (page.first[rows + 1] - page.first[rows]).tolist()
         members = iter(zip(names, parts, strict=True))
         return [dict(islice(members, count)) for count in counts]
 
-    def _files_or_error(self, page: Page, row: int) -> Contents | Corrupt:
+    def files_or_error(self, page: Page, row: int) -> Contents | Corrupt:
+        """What `files` gives, or the error that it raises."""
         try:
             return self.files(page, row)
         except Corrupt as error:

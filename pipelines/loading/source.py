@@ -123,20 +123,6 @@ class Source:
                 found[at] = Fetched(page, row, key, label, files)
         return found
 
-    def contents(self, shards: Numbers, numbers: Numbers) -> tuple[list[str], list[Contents | Corrupt]]:
-        """Keys and verified files of many samples, as `fetch` has them, and nothing else."""
-        keys: list[str] = []
-        files: list[Contents | Corrupt] = []
-        order = np.lexsort((numbers, shards))
-        for here in np.split(order, np.flatnonzero(np.diff(shards[order])) + 1):
-            if len(here):
-                page = self.pages[int(shards[here[0]])]
-                rows = page.rows(numbers[here])
-                keys += page.keys.take(rows).to_pylist()
-                files += self.reader.all_files(page, rows)
-        back = np.argsort(order).tolist()
-        return [keys[i] for i in back], [files[i] for i in back]
-
     def make(
         self,
         epoch: int,
