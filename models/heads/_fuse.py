@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 class Fuse(nn.Module):
     """sum over stages of resize(W_s norm(x_s)), then GELU: (b, n of the stem, width).
 
+    Hidden tokens count for nothing in what is interpolated.
     Paper: Xie et al., 2021, arXiv:2105.15203, eq. 4 (an all-linear decoder).
     Departs from it: sums instead of concatenating.
     """
@@ -37,6 +39,16 @@ def resize(stage: Stage, to: Stage) -> Tensor:
         return stage.tokens.gather(1, stage.parent[..., None].expand(-1, -1, stage.tokens.shape[-1]))
     if stage.layout.grid == to.layout.grid:
         return stage.tokens
-    grid = to.layout.grid or ()
+    grid, mask = to.layout.grid or (), stage.layout.mask
+    if mask is None:
+        return interpolate(stage, grid)
+    weight = mask[..., None].to(stage.tokens.dtype)
+    total = interpolate(stage._replace(tokens=stage.tokens.masked_fill(~mask[..., None], 0)), grid)
+    share = interpolate(stage._replace(tokens=weight), grid)
+    return total / share.clamp(min=torch.finfo(share.dtype).eps)  # 0 where nothing around is real
+
+
+def interpolate(stage: Stage, grid: tuple[int, ...]) -> Tensor:
+    """Tokens of a raster on another one: (b, n, d) -> (b, prod(grid), d)."""
     raster = F.interpolate(stage.map(), size=grid, mode=RESIZE[len(grid)], align_corners=False)
     return raster.flatten(2).mT

@@ -1,5 +1,7 @@
 """Every channel mixer keeps the promises of ChannelMixer."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -22,16 +24,17 @@ def tokens() -> torch.Tensor:
 
 
 def test_keeps_shape_and_rows_apart(channel: ChannelMixer) -> None:
-    x, layout = tokens(), Layout(grid=GRID)
-    y = channel(x, layout)
-    assert y.shape == x.shape
-    assert_close(y[:1], channel(x[:1], layout))
+    for grid in ((1, 1), (1, 7), GRID):
+        x, layout = tokens()[:, : grid[0] * grid[1]], Layout(grid=grid)
+        y = channel(x, layout)
+        assert y.shape == x.shape
+        assert_close(y[:1], channel(x[:1], layout))
 
 
 def test_masked_tokens_reach_no_other(channel: ChannelMixer) -> None:
     x, mask = tokens(), torch.rand(B, N, generator=torch.Generator().manual_seed(3)) < 0.6
     layout = Layout(grid=GRID, mask=mask)
-    other = torch.where(mask[..., None], x, x + 10)
+    other = torch.where(mask[..., None], x, 10 - 3 * x.flip(-1))
     assert_close(channel(x, layout)[mask], channel(other, layout)[mask])
 
 
@@ -41,9 +44,11 @@ def test_every_parameter_gets_a_gradient(channel: ChannelMixer) -> None:
 
 
 @pytest.mark.compile
-def test_compiles_to_one_graph(channel: ChannelMixer) -> None:
-    x, layout = tokens(), Layout(grid=GRID)
-    assert_close(torch.compile(channel, backend="eager", fullgraph=True)(x, layout), channel(x, layout))
+def test_compiles_to_one_graph_and_exports(channel: ChannelMixer, one_graph: Any, exports: Any) -> None:
+    for mask in (None, torch.arange(N).expand(B, -1) < 20):
+        layout = Layout(grid=GRID, mask=mask)
+        one_graph(channel, lambda part, x, layout=layout: part(x, layout), tokens())
+        exports(channel, lambda part, x, layout=layout: part(x, layout), tokens())
 
 
 def test_builds_on_the_meta_device() -> None:

@@ -1,9 +1,7 @@
-import pytest
 import torch
 from torch.testing import assert_close
 
 from models.layout import Layout
-from models.merges.base import MERGES
 from models.merges.convs import ConvsMerge
 from models.merges.curve import CurvePooling
 from models.merges.patch import PatchMerging
@@ -57,23 +55,6 @@ def test_hidden_points_reach_no_run() -> None:
     assert padded.layout.mask is not None
     assert padded.layout.mask.tolist() == [[True, True, False]]
     assert_close(padded.tokens[:, :2], short.tokens)
-
-
-@pytest.mark.parametrize("name", [n for n in MERGES.names() if n != "curve"])
-def test_merges_of_rasters_hide_what_is_hidden_and_take_any_size(name: str) -> None:
-    torch.manual_seed(0)
-    merge = MERGES.create(name, 4, 8).eval()
-    for grid in ((1, 1), (3, 5), (6, 4)):
-        n = grid[0] * grid[1]
-        x, mask = torch.randn(2, n, 4), torch.arange(n).expand(2, -1) % 3 == 0
-        layout = Layout(grid=grid, mask=mask)
-        stage = merge(x, layout)
-        assert stage.layout.grid == tuple(-(-size // 2) for size in grid)
-        assert stage.tokens.shape == (2, torch.Size(stage.layout.grid).numel(), 8)
-        assert stage.layout.mask is not None
-        other = merge(torch.where(mask[..., None], x, x + 9), layout)
-        assert_close(stage.tokens[stage.layout.mask], other.tokens[stage.layout.mask])
-        assert_close(merge(x[:1], layout.with_(mask=mask[:1])).tokens, stage.tokens[:1])
 
 
 def test_several_convolutions_merge_as_one_after_the_other() -> None:

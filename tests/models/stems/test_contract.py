@@ -41,6 +41,37 @@ def test_tokens_fill_the_layout_and_hold_its_values(name: str) -> None:
     assert layout.grid is None or torch.Size(layout.grid).numel() == n
 
 
+@pytest.mark.parametrize("name", STEMS.names())
+def test_batch_rows_are_independent(name: str) -> None:
+    stem, (x, side) = build(name).eval(), given(name)
+    first = Side(*(None if part is None else part[:1] for part in side))
+    assert_close(stem(x, side)[0][:1], stem(x[:1], first)[0])
+
+
+@pytest.mark.parametrize("name", STEMS.names())
+def test_every_parameter_gets_a_gradient(name: str) -> None:
+    stem, (x, side) = build(name), given(name)
+    (stem(x, side)[0] ** 3).sum().backward()  # the squares of a norm's outputs have a constant sum
+    assert not [key for key, p in stem.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("name", STEMS.names())
+def test_compiles_to_one_graph_and_exports(name: str, one_graph: Any, exports: Any) -> None:
+    stem, (x, side) = build(name).eval(), given(name)
+    n = stem.cut(x).shape[1]
+    for mask in (None, torch.arange(n).expand(2, -1) < n - 2):
+        case = side._replace(mask=mask)
+        one_graph(stem, lambda stem, x, case=case: stem(x, case)[0], x)
+        exports(stem, lambda stem, x, case=case: stem(x, case)[0], x)
+
+
+@pytest.mark.parametrize("name", STEMS.names())
+def test_builds_on_the_meta_device(name: str) -> None:
+    with torch.device("meta"):
+        assert all(p.is_meta for p in build(name).parameters())
+
+
 def test_a_patch_stem_equals_a_strided_convolution() -> None:
     stem = build("patch", patch=3)
     conv = torch.nn.Conv2d(3, 8, 3, stride=3)
