@@ -20,7 +20,7 @@ from pipelines.shards.dataset import Corrupt
 
 
 def batches_of(plan: Plan, positions: Numbers) -> Iterator[tuple[list[str], list[Contents | Corrupt]]]:
-    """Keys and verified files of each batch of a rank's `positions`; one batch of no samples if it has none."""
+    """Keys and verified files of each batch of a rank's `positions`; of an empty one if it has none."""
     size = plan.batch_size
     lots = [
         (mine, Lot(source, *source.order(epoch).locate(places), mine // size))
