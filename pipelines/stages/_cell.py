@@ -52,10 +52,10 @@ def main(fds: str, parent: str, allowed: str, module: str, modality: str, *folde
         _tell(link, bell, frame({"missing": missing}))
         gc.freeze()  # libraries are not looked through again and again
         while True:
-            message, blobs = read_frame(receive, bounded=False)
-            if "shelf" in message:
-                blobs = Shelf(shelf).take(*message["shelf"])
-            _tell(link, bell, cell.answers(message, blobs))
+            message, sent = read_frame(receive, bounded=False)
+            # One at a time: what was read last is in the processor's cache, and its memory is used again.
+            taken = Shelf(shelf).take(*message["shelf"]) if "shelf" in message else _emptied(sent)
+            _tell(link, bell, cell.answers(message, taken))
 
 
 def _tell(link: socket.socket, bell: int, parts: Iterable[bytes]) -> None:
@@ -76,32 +76,38 @@ def _tell(link: socket.socket, bell: int, parts: Iterable[bytes]) -> None:
     os.write(bell, b"\0")
 
 
+def _emptied(blobs: list[bytes]) -> Iterator[bytes]:
+    """Them in order, none of them held any longer."""
+    blobs.reverse()
+    while blobs:
+        yield blobs.pop()
+
+
 class _Cell:
     """Does the work. `memory_bytes`: what it may take, beside libraries and mapped files."""
 
     def __init__(self, module: str, memory_bytes: int) -> None:
         self.module, self.memory_bytes = module, memory_bytes
         self.address_bytes = _confine.address_space_bytes() + LIBRARY_BYTES + memory_bytes
-        self.scratch = Path(os.environ["TMPDIR"])
+        self.scratch = os.environ["TMPDIR"]
         self.limit = 0  # of the address space, as it is set
         self.served = 0
 
-    def answers(self, message: Mapping[str, Any], blobs: list[bytes]) -> Iterator[bytes]:
+    def answers(self, message: Mapping[str, Any], blobs: Iterator[bytes]) -> Iterator[bytes]:
         """What to send back, look by look."""
         from pipelines.stages._frames import frame
 
         if self.served and _confine.data_bytes() > self.memory_bytes // 2:
             os._exit(0)  # others left too little for the next: a new process will be asked
-        blobs.reverse()
         for number, look in enumerate(message["looks"], message["number"]):
             answer, files = self._answer(message, look, blobs)
             yield from frame({**answer, "number": number}, files)
             self.served += 1
 
     def _answer(
-        self, message: Mapping[str, Any], facts: list[Any], blobs: list[bytes]
+        self, message: Mapping[str, Any], facts: list[Any], blobs: Iterator[bytes]
     ) -> tuple[dict[str, Any], list[bytes]]:
-        """What became of one look, whatever it raised. Takes its blobs off the end."""
+        """What became of one look, whatever it raised. Takes its blobs."""
         from modalities.base import BadSample
         from pipelines.stages._answer import told
 
@@ -119,7 +125,7 @@ class _Cell:
             return {"bad": ["out-of-memory" if short else "crashed", traceback.format_exc(limit=-3)]}, []
         finally:
             for name in os.listdir(self.scratch):  # the folder stays: the kernel knows it, not its name
-                left = self.scratch / name
+                left = Path(self.scratch, name)
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
     def _work(self, look: "Look", paths: Iterable[str], message: Mapping[str, Any]) -> "Found":
@@ -135,7 +141,7 @@ class _Cell:
         return [build(look, modality, message["stages"], **given)]
 
 
-def _look(facts: list[Any], blobs: list[bytes]) -> tuple["Look", Iterable[str]]:
+def _look(facts: list[Any], blobs: Iterator[bytes]) -> tuple["Look", Iterable[str]]:
     """And the local files it names."""
     from modalities.base import Raw
     from pipelines.stages.process import Look
@@ -143,12 +149,12 @@ def _look(facts: list[Any], blobs: list[bytes]) -> tuple["Look", Iterable[str]]:
     name, label, caption, paths, companions, sidecars = facts
 
     def part(which: str) -> bytes | Path:
-        data = blobs.pop()
+        data = next(blobs)
         return Path(paths[which]) if which in paths else data
 
     whole = part("")
     raw = Raw(name=name, content=whole, companions={name: part(f"beside/{name}") for name in companions})
-    beside = {ext: blobs.pop() for ext in sidecars}
+    beside = {ext: next(blobs) for ext in sidecars}
     return Look(raw=raw, sidecars=beside, label=label, caption=caption), paths.values()
 
 

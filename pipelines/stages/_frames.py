@@ -10,7 +10,7 @@ import mmap
 import os
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -104,7 +104,7 @@ class Shelf:
             at += size
         return sizes
 
-    def take(self, place: int, sizes: Sequence[int]) -> list[bytes]:
-        """What was laid down."""
+    def take(self, place: int, sizes: Sequence[int]) -> Iterator[bytes]:
+        """What was laid down, one by one."""
         starts = accumulate(sizes, initial=place * PLACE_BYTES)
-        return [os.pread(self.fd, size, at) for size, at in zip(sizes, starts, strict=False)]
+        return (os.pread(self.fd, size, at) for size, at in zip(sizes, starts, strict=False))
