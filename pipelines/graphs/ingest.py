@@ -1,7 +1,7 @@
 """Survey, plan, pack, commit: raw objects to one more snapshot of a dataset, with Ray Data over units."""
 
 import errno
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +32,7 @@ from pipelines.stages.process import check_stages, decodes
 from pipelines.stages.survey import survey_entries
 
 CPUS = 1.0  # of one task
-TASKS_A_CPU = 4  # or more: Ray Data takes about 20 ms of the driver for each
-QUICK_CHUNKS = 16  # of a task that decodes nothing
+QUICK_CHUNKS = 16  # of a task that decodes nothing: Ray Data takes about 20 ms of CPU for each
 PACKED_BYTES = 256 * 2**20  # of a task: smaller units are packed several together
 Report = Callable[[str, int, int], None]  # phase, units done, units in all
 
@@ -142,8 +141,8 @@ def _survey(
         return {"id": i, "rows": rows}
 
     quick = not decodes(settings["stages"], decode=settings["decode"], compare=compare)
-    together = QUICK_CHUNKS if quick else 1
-    found = _run(look, arrivals.chunks, "survey", report, together=together)
+    sizes = [1] * arrivals.chunks
+    found = _run(look, sizes, "survey", report, most=QUICK_CHUNKS if quick else 1)
     rows = arrivals.rows + sum(row["rows"] for row in found)
 
     def read(columns: list[str]) -> Iterator[pa.Table]:
@@ -159,27 +158,26 @@ def _survey(
 
 def _pack(storage: Storage, plan: str, report: Report) -> None:
     url = storage.url
-    sizes = read_verified(storage, units_key(plan), from_parquet)["num_bytes"].to_numpy()
-    together = int(PACKED_BYTES * len(sizes) // max(int(sizes.sum()), 1))
+    sizes = read_verified(storage, units_key(plan), from_parquet)["num_bytes"].to_pylist()
 
     def pack(row: dict[str, Any]) -> dict[str, Any]:
         pack_unit(open_storage(url), plan, row["id"])
         return row
 
-    for _ in _run(pack, len(sizes), "pack", report, together=together):
+    for _ in _run(pack, sizes, "pack", report, most=PACKED_BYTES):
         pass
 
 
 def _run(
-    task: Callable[[dict[str, Any]], dict[str, Any]], units: int, phase: str, report: Report, *,
-    together: int = 1,
+    task: Callable[[dict[str, Any]], dict[str, Any]], sizes: Sequence[int], phase: str, report: Report, *,
+    most: int,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Run `task` once for every unit. A worker that dies is replaced; tasks are idempotent.
 
-    At most `together` units make one task of Ray Data, fewer where there would be too few tasks for the
-    cluster. They are reported as done together.
+    `sizes` of the units say how long each takes; one task of Ray Data gets units of `most` together. The
+    units of one task are reported as done together.
     """
-    if units == 0:
+    if not sizes:
         return
 
     def guarded(row: dict[str, Any]) -> dict[str, Any]:
@@ -189,16 +187,31 @@ def _run(
             problem = e.strerror or str(e)
             return {**row, "errno": e.errno or errno.EIO, "problem": problem, "file": str(e.filename or "")}
 
-    report(phase, 0, units)
+    report(phase, 0, len(sizes))
     resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cores = int(resources.get("CPU", 1))
-    tasks = min(units, max(-(-units // max(together, 1)), TASKS_A_CPU * cores))
-    rows = ray.data.range(units, override_num_blocks=tasks).map(guarded, num_cpus=CPUS)
+    tasks = [pa.table({"id": units}) for units in shared_out(sizes, int(resources.get("CPU", 1)), most=most)]
+    rows = ray.data.from_arrow(tasks).map(guarded, num_cpus=CPUS)
     for count, row in enumerate(rows.iter_rows(), 1):
         if row["errno"]:
             raise OSError(row["errno"], row["problem"], row["file"] or None)
-        report(phase, count, units)
+        report(phase, count, len(sizes))
         yield row
+
+
+def shared_out(sizes: Sequence[int], cores: int, *, most: int) -> Iterator[range]:
+    """Consecutive units for one task after the other: of `most` together, and less and less towards the end.
+
+    A core that comes free takes half of its share of what is left (Polychronopoulos and Kuck, 1987, "Guided
+    self-scheduling"), so that all end together, and few tasks are needed.
+    """
+    rest, start = sum(sizes), 0
+    while start < len(sizes):
+        share = min(most, rest // (2 * cores))
+        end, size = start + 1, sizes[start]
+        while end < len(sizes) and size + sizes[end] <= share:
+            size, end = size + sizes[end], end + 1
+        yield range(start, end)
+        rest, start = rest - size, end
 
 
 def _left_out(counts: Mapping[str, int]) -> Books:

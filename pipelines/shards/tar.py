@@ -34,41 +34,48 @@ class TarWriter:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._hash = blake3.blake3()
-        self._held = bytearray()
+        self._buffer = memoryview(bytearray(HELD_BYTES))  # one, which stays in the processor's cache
+        self._held = 0
         self.size = 0
 
     def add(self, name: str, content: bytes) -> Member:
         """Write one member; ValueError when its name or size does not fit USTAR."""
         length = len(content)
-        self._held += header(name, length)
+        self._put(header(name, length))
         member = Member(name, self.size + BLOCK, length, crc32c.crc32c(content))
-        self.size += BLOCK + length + -length % BLOCK
-        if length < HELD_BYTES:
-            self._held += content
-        else:
-            for start in range(0, length, HELD_BYTES):
-                self._held += memoryview(content)[start : start + HELD_BYTES]
-                self._flush()
-        self._held += bytes(-length % BLOCK)
-        if len(self._held) >= HELD_BYTES:
-            self._flush()
+        self._put(content)
+        if padding := -length % BLOCK:
+            self._put(END[:padding])
+        self.size += BLOCK + length + padding
         return member
 
     def finish(self) -> str:
         """Write the end of the archive and return the BLAKE3 of the whole file, in hex."""
-        self._held += END
+        self._put(END)
         self.size += len(END)
-        self._flush(whole=1)
+        self._write(self._buffer[: self._held])
         digest: str = self._hash.hexdigest()
         return digest
 
-    def _flush(self, whole: int = HELD_BYTES) -> None:
-        """Write what is held, as many bytes as are a multiple of `whole`."""
-        count = len(self._held) // whole * whole
-        with memoryview(self._held) as view, view[:count] as part:
-            self._file.write(part)
-            self._hash.update(part)
-        del self._held[:count]
+    def _put(self, content: bytes) -> None:
+        """Hold it, and write whenever HELD_BYTES are there."""
+        held, end = self._held, self._held + len(content)
+        if end < HELD_BYTES:
+            self._buffer[held:end] = content
+            self._held = end
+            return
+        rest = memoryview(content)
+        while held + len(rest) >= HELD_BYTES:
+            room = HELD_BYTES - held
+            self._buffer[held:] = rest[:room]
+            self._write(self._buffer)
+            rest, held = rest[room:], 0
+        self._buffer[: len(rest)] = rest
+        self._held = len(rest)
+
+    def _write(self, part: memoryview) -> None:
+        self._file.write(part)
+        self._hash.update(part)
 
 
 def header(name: str, size: int) -> bytes:
