@@ -36,9 +36,9 @@ RESTARTS: Final = 10  # of builders that keep dying; the last ones are left in p
 AGE_S: Final = 3600.0  # of gc in the simulated world
 CHANGING: Final = ("put", "begin", "replace", "delete")
 BROKEN: Final = ("overwrites", "partial")  # put-if-absent is ignored; half of an object is visible
-KINDS: Final = {"one": 3, "two": 1, "rivals": 1, "append": 1, "plain": 1, "two plain": 1}  # how often
+KINDS: Final = {"one": 3, "two": 1, "rivals": 1, "append": 1, "plain": 1, "two plain": 2}  # how often
 SINGLE: Final = ("one", "plain")  # builder
-FLIPPED: Final = 160  # steps among which a source of a plain job is written to
+FLIPPED: Final = 150  # steps among which a source of a plain job is written to
 COMMAND: Final = "python -m jobs.chaos.simulation --seed"
 
 
@@ -128,7 +128,7 @@ class Simulator:
         scene = self.scenes[kind]
         world = World(seed, chances, self.staging)
         world.objects.update(scene.objects)
-        flips = rng.randrange(2 * FLIPPED)  # half of them never
+        flips = rng.randrange(FLIPPED)  # some end before
         self.memo.weather = lambda: "plain" in kind and world.steps >= flips
         found: list[str] = []
         world.watch = self._reader(world, found)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs.chaos import invariants
 from jobs.chaos.simulation import COMMAND, Simulator, play
-from pipelines.shards import closing, manifest, pack
+from pipelines.shards import closing, manifest, pack, quarantine
 from pipelines.shards.retry import RetryingStorage
 from pipelines.shards.storage import Storage
 
@@ -34,11 +35,27 @@ def test_no_schedule_loses_doubles_or_tears_anything(simulator: Simulator) -> No
 
 
 def test_every_step_of_an_undisturbed_builder_is_a_place_to_die(simulator: Simulator) -> None:
-    assert len(simulator.points) > 60
-    for seed in (0, 9, len(simulator.points) - 1):
-        found, world = simulator.run(seed)
-        assert not found
-        assert {who for who, _, _ in world.history} >= {"all0.0"}
+    kinds = [kind for kind, _ in simulator.points]
+    for kind, name in (("one", "all"), ("plain", "plain")):
+        assert kinds.count(kind) > 60
+        first = kinds.index(kind)
+        for seed in (first, first + 9, first + kinds.count(kind) - 1):
+            found, world = simulator.run(seed)
+            assert not found
+            assert {who for who, _, _ in world.history} >= {f"{name}0.0"}
+
+
+def test_files_of_workers_whose_mark_came_second_are_found_out_where_they_count(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker saw a file, the other what it became; who believes both counts it twice."""
+
+    def everything(storage: Storage, plan: str) -> Iterator[str]:
+        return storage.list(f"quarantine/{plan}/")
+
+    monkeypatch.setattr(quarantine, "dropped_keys", everything)
+    monkeypatch.setattr(invariants, "dropped_keys", everything)
+    assert any("is there 2 times" in text for f in play(simulator, range(1700, 2400)).values() for text in f)
 
 
 def test_a_seed_is_a_schedule(simulator: Simulator) -> None:

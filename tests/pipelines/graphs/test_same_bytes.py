@@ -47,6 +47,11 @@ def test_workers_storage_interruptions_order_clock_and_lost_nodes_change_no_byte
     found = json.loads((tmp_path / "found.json").read_text())
     assert (found.pop("nodes"), found.pop("nodes at the end")) == (2, 1)
     assert found.pop("stopped") == ["survey", "pack"]
+    once = found.pop("opened once")
+    assert len(once) == 2
+    assert len({one["digest"] for one in once.values()}) == 1, once
+    assert [(one["books"]["written"], one["books"]["quarantined"]) for one in once.values()] == [(60, 1)] * 2
+    assert all(one["ok"] for one in once.values())
     assert len(found) == 4
     assert all(one["ok"] for one in found.values())
     assert len({one["digest"] for one in found.values()}) == 1, found

@@ -59,13 +59,16 @@ def write_table(folder: Path, path: Path, seed: int | None) -> str:
     return str(path)
 
 
-def build(table: str, output: str, report: Report = lambda *_: None) -> dict[str, Any]:
+PLAIN = {"dedup": "none", "split": {"val": 0.2}}  # nothing is opened before it is packed
+
+
+def build(table: str, output: str, report: Report = lambda *_: None, **changes: Any) -> dict[str, Any]:
     """One ingest; what came of it."""
     job = IngestJob.model_validate(
         {
             "kind": "ingest", "modality": "image", "source": {"uri": table}, "output": output,
             "shards": {"max_samples": PICTURES // UNITS}, "dedup": "near",
-            "split": {"val": 0.2, "by": "cluster", "stratify": True},
+            "split": {"val": 0.2, "by": "cluster", "stratify": True}, **changes,
         }
     ).resolved()  # fmt: skip
     source = SimpleNamespace(**job["source"], seed=0)
@@ -107,6 +110,7 @@ def main(work: Path, bucket: str) -> None:
     in_order = write_table(pictures, work / "in_order.csv", None)
     shuffled = write_table(pictures, work / "shuffled.csv", 1)
     found["two workers"] = build(in_order, str(work / "a"))
+    opened_once = {"two workers": build(in_order, str(work / "plain"), **PLAIN)}
 
     graph.CPUS = 0.25  # of a worker: eight on the two cores
     shutil.copytree(pictures, work / "later" / "pictures")
@@ -117,6 +121,10 @@ def main(work: Path, bucket: str) -> None:
     time.time = lambda: real() + 3e8
     found["eight workers, S3, another clock"] = build(moved, f"s3://{bucket}/b")
     time.time = real
+    try:
+        build(moved, f"s3://{bucket}/plain", stop_at("pack", 3), **PLAIN)
+    except Stop:
+        opened_once["eight workers, S3, interrupted"] = build(moved, f"s3://{bucket}/plain", **PLAIN)
 
     graph.CPUS = 1
     for phase, units in (("survey", 1), ("pack", 3)):
@@ -135,7 +143,7 @@ def main(work: Path, bucket: str) -> None:
     while (alive := sum(node["Alive"] for node in ray.nodes())) > 1 and time.monotonic() < deadline:
         time.sleep(1)
     found["nodes at the end"] = alive
-    (work / "found.json").write_text(json.dumps(found))
+    (work / "found.json").write_text(json.dumps({**found, "opened once": opened_once}))
     ray.shutdown()
     cluster.shutdown()
 
