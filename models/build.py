@@ -3,19 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from models.backbones.base import BACKBONES, Mixers
+from models.backbones.base import BACKBONES, Backbone, Mixers
 from models.block import Block
 from models.channels.base import CHANNELS
 from models.heads.base import HEADS
 from models.mixers.base import MIXERS
 from models.model import Model
+from models.necks.base import NECKS, Neck
 from models.objectives.base import OBJECTIVES, Objective
 from models.presets.base import SECTIONS, presets, resolve
 from models.recentre import recentre
 from models.registry import Registry, options_of, split_part, suggest
-from models.stems.base import STEMS
+from models.stems.base import STEMS, Stem
 
-REGISTRIES: dict[str, Registry[Any]] = {"stem": STEMS, "backbone": BACKBONES, "head": HEADS}
+REGISTRIES: dict[str, Registry[Any]] = {"stem": STEMS, "backbone": BACKBONES, "neck": NECKS, "head": HEADS}
 
 
 def list_models(modality: str | None = None) -> list[str]:
@@ -67,12 +68,33 @@ def assemble(spec: Mapping[str, Any]) -> Model:
         spec["backbone"], stem_class.axes, spec["mixers"], options, **section(spec, "backbone")
     )
     stem = STEMS.create(spec["stem"], spec["in_chans"], backbone.dims[0], **section(spec, "stem"))
-    outputs = {"sample": spec["num_outputs"], "cell": spec["num_outputs"] * stem.cells, "value": stem.values}
+    neck = neck_of(spec, stem, backbone)
+    cells = stem.cells if neck is None else stem.cells // neck.finer**2
+    outputs = {"sample": spec["num_outputs"], "cell": spec["num_outputs"] * cells, "value": stem.values}
     head = HEADS.create(
-        spec["head"], backbone.dims, outputs[HEADS[spec["head"]].per], **section(spec, "head")
+        spec["head"],
+        backbone.dims if neck is None else neck.dims,
+        outputs[HEADS[spec["head"]].per],
+        **section(spec, "head"),
     )
-    model = Model(stem, backbone, head, init_std=spec.get("init_std"))
+    model = Model(stem, backbone, head, neck=neck, init_std=spec.get("init_std"))
     return model if spec.get("norms") is None else recentre(model, spec["norms"])
+
+
+def neck_of(spec: Mapping[str, Any], stem: Stem, backbone: Backbone) -> Neck | None:
+    """The neck that a preset names, if it fits the stem and the head."""
+    if spec.get("neck") is None:
+        return None
+    neck = NECKS.create(spec["neck"], backbone.dims, **section(spec, "neck"))
+    if stem.patch % neck.finer:
+        raise ValueError(
+            f"neck {spec['neck']!r} divides the side of a patch by {neck.finer}, got patch={stem.patch}"
+        )
+    if HEADS[spec["head"]].per == "value":
+        raise ValueError(
+            f"head {spec['head']!r} predicts the stem's tokens, which no neck can; take neck=None"
+        )
+    return neck
 
 
 def section(spec: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -87,7 +109,7 @@ def change(spec: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any
     for key in sorted(options, key=lambda key: key not in SECTIONS):  # parts before their options
         value = options[key]
         if key in SECTIONS:
-            if spec[key] != value:
+            if spec.get(key) != value:
                 spec = {k: v for k, v in spec.items() if not k.startswith(f"{key}.")} | {key: value}
         elif key in ("mixers", "init_std", "norms"):
             spec[key] = value
@@ -110,7 +132,8 @@ def change(spec: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any
 
 def choices(spec: Mapping[str, Any]) -> set[str]:
     """Every option that the parts of this model take, as "part.option"."""
-    taken = {f"{part}.{o}" for part in SECTIONS for o in options_of(REGISTRIES[part][spec[part]])}
+    parts = {part: spec[part] for part in SECTIONS if spec.get(part) is not None}
+    taken = {f"{part}.{o}" for part, name in parts.items() for o in options_of(REGISTRIES[part][name])}
     taken |= {f"block.{o}" for o in options_of(Block) if o != "drop_path"}  # the backbone ramps it
     channels = [spec.get("block.channel", "mlp")]
     for mixer in each_mixer(spec["mixers"]):

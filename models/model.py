@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from models.backbones.base import Backbone
 from models.heads.base import Head
 from models.layout import Layout, Mask, Stage, Tokens
+from models.necks.base import Neck, on_stem
 from models.stems.base import Side, Stem
 
 
@@ -18,9 +19,17 @@ class Model(nn.Module):
     Linear maps start as `start` says; a part with a method `restart()` then sets its own weights.
     """
 
-    def __init__(self, stem: Stem, backbone: Backbone, head: Head, *, init_std: float | None = None) -> None:
+    def __init__(
+        self,
+        stem: Stem,
+        backbone: Backbone,
+        head: Head,
+        *,
+        neck: Neck | None = None,
+        init_std: float | None = None,
+    ) -> None:
         super().__init__()
-        self.stem, self.backbone, self.head = stem, backbone, head
+        self.stem, self.backbone, self.neck, self.head = stem, backbone, neck, head
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 start(module, init_std)
@@ -49,9 +58,13 @@ class Model(nn.Module):
         times: Tensor | None = None,
         mask: Mask | None = None,
     ) -> list[Stage]:
-        """Tokens after every stage; `stage.map()` gives (b, d, h, w), strides 4, 8, 16, 32 in a pyramid."""
+        """Tokens after every stage; `stage.map()` gives (b, d, h, w), strides 4, 8, 16, 32 in a pyramid.
+
+        A backbone of one stage has these strides with a neck: `neck="simple_pyramid"` of `create_model`.
+        """
         tokens, layout = self.embed(x, coords=coords, wavelengths=wavelengths, times=times, mask=mask)
-        return self.backbone(tokens, layout)
+        stages = self.backbone(tokens, layout)
+        return stages if self.neck is None else self.neck(stages)
 
     def forward(
         self,
@@ -65,6 +78,9 @@ class Model(nn.Module):
         stages = self.features(x, coords=coords, wavelengths=wavelengths, times=times, mask=mask)
         size = self.size(x)
         y = self.head(stages, size)
+        if self.neck is not None and self.head.per == "cell":
+            finest, finer = stages[0].layout, self.neck.finer
+            y = on_stem(y, finest.grid or (), finer, self.stem.patch // finer)
         return self.stem.answers(y, size) if self.head.per == "cell" else y
 
     def size(self, x: Tensor) -> tuple[int, ...]:

@@ -10,12 +10,13 @@ from typing import Any
 import models.presets
 from models.registry import suggest
 
-SECTIONS = ("stem", "backbone", "head")  # "block.norm" and such are options of every Block
+SECTIONS = ("stem", "backbone", "neck", "head")  # "block.norm" and such are options of every Block
 
 PARTS = ("backbone", "token_mixer", "channel_mixer", "norm", "position", "tokenizer")  # what a system brings
 
 Preset = Mapping[str, Any]
-# "stem": name of a part, "stem.patch": one of its options (the same for backbone and head);
+# "stem": name of a part, "stem.patch": one of its options (the same for backbone, neck and head;
+# a model may have no neck);
 # "mixers": ({"name": ..., options}, ...) that blocks take in turn, or such a tuple for each stage; an item
 # may change its own block: {"name": "pool", "block": {"norm": "group"}};
 # "in_chans", "num_outputs", "init_std", "norms" (the form that models/recentre.py gives them);

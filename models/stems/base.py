@@ -32,6 +32,7 @@ class Stem(nn.Module, ABC):
     axes: ClassVar[int]  # of the positions its layout gives
     shape: ClassVar[str]  # of x, for error messages
     cells: int  # output places of one token: pixels of a patch
+    patch: int  # pixels along the side of one token; 1 of a point
     values: int  # numbers of one token: what masked reconstruction predicts
 
     @abstractmethod

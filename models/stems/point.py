@@ -18,7 +18,7 @@ class PointStem(Stem):
 
     def __init__(self, in_chans: int, dim: int) -> None:
         super().__init__()
-        self.in_chans, self.cells, self.values = in_chans, 1, in_chans
+        self.in_chans, self.patch, self.cells, self.values = in_chans, 1, 1, in_chans
         self.project = nn.Linear(in_chans, dim)
 
     def forward(self, x: Tensor, side: Side) -> tuple[Tokens, Layout]:

@@ -34,7 +34,7 @@ class TubeletStem(Stem):
         norm: bool = False,
     ) -> None:
         super().__init__()
-        self.in_chans, self.block = in_chans, (frames, patch, patch)
+        self.in_chans, self.patch, self.block = in_chans, patch, (frames, patch, patch)
         self.cells = frames * patch**2
         self.values = in_chans * self.cells
         self.project: nn.Module = nn.Linear(self.values, dim)
