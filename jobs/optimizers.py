@@ -124,7 +124,7 @@ def _weights(task: nn.Module) -> Iterator[Tensor]:
 def depths_of(task: nn.Module) -> dict[str, int]:
     """Depth of every parameter: 0 before the blocks, i + 1 in block i, one more than the last in the head.
 
-    What stands between blocks has the depth of the block before it.
+    What stands between blocks has the depth of the block before it, a neck that of the head.
     """
     names = [name for name, module in task.named_modules() if isinstance(module, Block)]
     blocks = {name: depth for depth, name in enumerate(names, 1)}
@@ -138,8 +138,10 @@ def depths_of(task: nn.Module) -> dict[str, int]:
             depths[name] = inside[0]
         elif "merges" in parts:
             depths[name] = ends[int(parts[parts.index("merges") + 1])]
-        elif "stem" not in parts and ("head" in parts or "norm" in parts):
-            depths[name] = len(blocks) + ("head" in parts)
+        elif "stem" not in parts and ("head" in parts or "neck" in parts):
+            depths[name] = len(blocks) + 1
+        elif "stem" not in parts and "norm" in parts:
+            depths[name] = len(blocks)
         else:
             depths[name] = 0
     return depths
