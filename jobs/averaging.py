@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from jobs.parallel import divided
+from jobs.parallel import own_part
 
 
 class Average:
@@ -29,9 +29,9 @@ class Average:
             self.weights[name].lerp_(p.detach(), share)
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Go on with the average of a checkpoint."""
+        """Go on with the average of a checkpoint, of which these are this process's parts."""
         for name, own in self.weights.items():
-            own.copy_(divided(weights[name], own))
+            own_part(own).copy_(weights[name])
 
     @contextmanager
     def inside(self, task: nn.Module) -> Iterator[None]:

@@ -1,20 +1,26 @@
 """Checkpoints: safetensors and JSON with digests, visible only when whole. No pickle anywhere."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, Final
 
 import blake3
 import torch
-from safetensors.torch import load, save
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
-from jobs.parallel import own_part
+from jobs.parallel import Rows, own_part
 from pipelines.jsontext import dumps, loads
-from pipelines.shards.storage import Storage
+from pipelines.shards.storage import LocalStorage, Storage
 
 log = logging.getLogger("rayloom")
+PIECE: Final = 2**23  # bytes read and summed at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,30 +75,72 @@ def write(
         storage.put(f"{folder}/state.json", dumps(state).encode())
 
 
-def read(storage: Storage, step: int, *, optimizer: bool = True) -> Checkpoint:
-    """Load and verify, whole, by however many processes it was written; ValueError when a file is damaged."""
+def read(storage: Storage, step: int, *, optimizer: bool = True, rows: Rows | None = None) -> Checkpoint:
+    """Load and verify, whole, by however many processes it was written; ValueError when a file is damaged.
+
+    rows: which rows of a tensor are wanted; no more than these, and one file's pages, take memory.
+    """
     folder = _folder(step)
     text = storage.get(f"{folder}/state.json")
     state = loads(text)
-    parts: dict[str, list[dict[str, Tensor]]] = {"model": [], "optimizer": [], "average": []}
+    found: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
+    above: Counter[tuple[str, str]] = Counter()  # rows of a tensor in the parts before
     for file, digest in sorted(state["files"].items(), key=lambda item: _part(item[0])):
-        name, _ = _part(file)
-        if name == "optimizer" and not optimizer:
+        kind, _ = _part(file)
+        if kind == "optimizer" and not optimizer:
             continue
-        content = storage.get(f"{folder}/{digest[:16]}-{file}")
-        if blake3.blake3(content).hexdigest() != digest:
-            raise ValueError(
-                f"{folder}/{file} in {storage.url} is damaged: its bytes are not those of its digest"
-            )
-        parts[name].append(load(content))
+        with (
+            _verified(storage, f"{folder}/{digest[:16]}-{file}", digest) as path,
+            safe_open(path, framework="pt") as stored,
+        ):
+            for name in stored.keys():  # noqa: SIM118 - it is no dict
+                shape = stored.get_slice(name).get_shape()
+                wanted = rows(kind, name, shape) if rows and shape else None
+                own = _some(stored, name, wanted, above[kind, name])
+                above[kind, name] += shape[0] if shape else 0
+                there = found[kind].get(name)
+                found[kind][name] = own if there is None else torch.cat((there, own))
     return Checkpoint(
         step=state["step"],
-        model=_joined(parts["model"]),
-        optimizer=_unflatten(_joined(parts["optimizer"]), state["optimizer"]) if optimizer else {},
+        model=found["model"],
+        optimizer=_unflatten(found["optimizer"], state["optimizer"]) if optimizer else {},
         facts=state["facts"],
-        average=_joined(parts["average"]),
+        average=found["average"],
         digest=blake3.blake3(text).hexdigest(),
     )
+
+
+def _some(stored: Any, name: str, wanted: slice | None, above: int) -> Tensor:
+    """The wanted rows of a tensor, of which `above` rows stand before this file, in memory of their own."""
+    if wanted is None:
+        whole: Tensor = stored.get_tensor(name)
+        return whole.clone()
+    part = stored.get_slice(name)
+    count = part.get_shape()[0]
+    first, last = (min(max(row - above, 0), count) for row in (wanted.start, wanted.stop))
+    some: Tensor = part[first:last]
+    return some.clone()
+
+
+@contextmanager
+def _verified(storage: Storage, key: str, digest: str) -> Iterator[Path]:
+    """A local file of these bytes; ValueError when they are not those of the digest."""
+    hasher = blake3.blake3()
+    with ExitStack() as stack:
+        if isinstance(storage, LocalStorage):
+            path = storage.root / key
+            for piece in storage.chunks(key, PIECE):
+                hasher.update(piece)
+        else:
+            copy = stack.enter_context(NamedTemporaryFile(prefix="rayloom-checkpoint-"))
+            path = Path(copy.name)
+            for piece in storage.chunks(key, PIECE):
+                hasher.update(piece)
+                copy.write(piece)
+            copy.flush()
+        if hasher.hexdigest() != digest:
+            raise ValueError(f"{key} in {storage.url} is damaged: its bytes are not those of its digest")
+        yield path
 
 
 def steps(storage: Storage) -> list[int]:
@@ -127,19 +175,14 @@ def best(storage: Storage) -> Checkpoint | None:
     return read(storage, found["step"], optimizer=False)
 
 
-def newest(storage: Storage, *, optimizer: bool = True) -> Checkpoint | None:
+def newest(storage: Storage, *, optimizer: bool = True, rows: Rows | None = None) -> Checkpoint | None:
     """The newest checkpoint that is intact; says so when it had to pass over a damaged one."""
-    for checkpoint in _intact(storage, optimizer):
-        return checkpoint
-    return None
-
-
-def _intact(storage: Storage, optimizer: bool) -> Iterator[Checkpoint]:
     for step in steps(storage):
         try:
-            yield read(storage, step, optimizer=optimizer)
+            return read(storage, step, optimizer=optimizer, rows=rows)
         except (ValueError, KeyError, OSError) as e:
             log.warning("checkpoint %d of %s is passed over: %s", step, storage.url, e)
+    return None
 
 
 def _folder(step: int) -> str:
@@ -159,13 +202,6 @@ def _part(file: str) -> tuple[str, int]:
     """Name and number: "model-2-of-4.safetensors" is the second part of the model."""
     name, _, part = file.removesuffix(".safetensors").partition("-")
     return name, int(part.partition("-")[0] or 0)
-
-
-def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Tensors that stand in several parts are cut along their first axis, in the order of the parts."""
-    names = dict.fromkeys(name for part in parts for name in part)
-    pieces = {name: [part[name] for part in parts if name in part] for name in names}
-    return {name: found[0] if len(found) == 1 else torch.cat(found) for name, found in pieces.items()}
 
 
 def _flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

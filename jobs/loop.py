@@ -16,13 +16,10 @@ class Run:
     def __init__(self, config: Mapping[str, Any]) -> None:
         from accelerate.utils import set_seed
 
-        from jobs.blocks import prepare_blocks
-        from jobs.checkpoint import newest
         from jobs.feed import Feed
         from jobs.meters import Meter
         from jobs.parallel import accelerator_of
         from jobs.runlog import RunLog, trackers_of, tracking_folder
-        from jobs.wiring import build_task
         from pipelines.shards.storage import open_storage
 
         self.config = config
@@ -32,33 +29,36 @@ class Run:
         self.accelerator = accelerator_of(job, trackers=trackers_of(job), project_dir=tracking_folder(job))
         self.log = RunLog(job, self.accelerator)
         set_seed(job.seed)
-        task = build_task(spec)
-        prepare_blocks(task, compile=job.compile, recompute=job.recompute)
         self.feed = Feed(job, spec, config["snapshots"], self.accelerator)
         self.step, self.stopped = 0, False
         self.best: dict[str, Any] | None = None
         self.stale = 0  # measurements since the best
         self.summary: dict[str, Any] = {"loss": math.nan, "metrics": {}}
-        start = newest(self.storage)
-        self._place(task, start)
-        if start:
-            self._resume(start)
+        self._place()
         workers = self.accelerator.num_processes
         self.meter = Meter(self.plain, workers=workers, device=self.accelerator.device)
 
-    def _place(self, task: Any, start: Any) -> None:
-        """Put model, optimizer and average where they are trained, with the numbers of a checkpoint."""
+    def _place(self) -> None:
+        """Model, optimizer and average where they are trained, as in the newest checkpoint if there is one.
+
+        A divided model is never whole in any process: see `jobs.deferred`.
+        """
         from jobs.averaging import Average
+        from jobs.blocks import prepare_blocks
+        from jobs.checkpoint import newest
+        from jobs.deferred import Deferred
         from jobs.optimizers import optimizer_of
-        from jobs.parallel import divided_state, shard
+        from jobs.parallel import divided_state, fill, put, rows_of, shard
+        from jobs.wiring import build_task
 
         job, accelerator = self.job, self.accelerator
-        if start:
-            task.load_state_dict(dict(start.model))
-        task.to(accelerator.device)
         self.sharded = job.parallel == "fsdp" and accelerator.num_processes > 1
-        if self.sharded:
-            shard(task)
+        deferred = Deferred(lambda: build_task(self.spec)) if self.sharded else None
+        task = deferred.module if deferred else build_task(self.spec).to(accelerator.device)
+        prepare_blocks(task, compile=job.compile, recompute=job.recompute)
+        if deferred:
+            shard(task, accelerator.device)
+            fill(task, deferred.weights())
         optimizer = optimizer_of(
             job.optimizer,
             task,
@@ -66,11 +66,15 @@ class Run:
             weight_decay=job.weight_decay,
             layer_decay=job.layer_decay,
         )
-        if start:
+        self.average = None
+        if start := newest(self.storage, rows=rows_of(task, optimizer)):
+            put(task, start.model)
             optimizer.load_state_dict(divided_state(start.optimizer, optimizer))
-        self.average = None if job.average is None else Average(task, job.average)
-        if start and self.average:
-            self.average.load(start.average)
+            self._resume(start)
+        if job.average is not None:
+            self.average = Average(task, job.average)
+            if start:
+                self.average.load(start.average)
         self.optimizer = accelerator.prepare(optimizer)
         self.task = task if self.sharded else accelerator.prepare(task)
         self.plain = accelerator.unwrap_model(self.task)

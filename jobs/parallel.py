@@ -1,16 +1,19 @@
 """Processes that train one model together: who has which part of its weights, and how they talk."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from jobs.config.schema import TrainJob
 from models.block import Block
+
+# (part of a checkpoint, name, shape) -> the rows that are wanted of a tensor; None: all of it
+Rows = Callable[[str, str, Sequence[int]], slice | None]
 
 
 def accelerator_of(job: TrainJob, *, trackers: Any = None, project_dir: str | None = None) -> Any:
@@ -35,8 +38,10 @@ def accelerator_of(job: TrainJob, *, trackers: Any = None, project_dir: str | No
     return accelerator
 
 
-def shard(task: nn.Module) -> None:
+def shard(task: nn.Module, device: torch.device) -> None:
     """Divide every parameter among the processes, by FSDP2: a unit for each Block, and one for the rest.
+
+    `task` is on the meta device; afterwards it has memory on `device` for this process's parts, not filled.
 
     Each process then has its part of every parameter, cut along the first axis, and gathers a block's
     weights when it comes to the block. Zhao et al., 2023, arXiv:2304.11277. Torch's own call: accelerate
@@ -45,12 +50,50 @@ def shard(task: nn.Module) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    kind = next(task.parameters()).device.type
-    mesh = init_device_mesh(kind, (dist.get_world_size(),))
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for module in task.modules():
         if isinstance(module, Block):
             fully_shard(module, mesh=mesh)
     fully_shard(task, mesh=mesh)
+    task.to_empty(device=device)
+
+
+def fill(task: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> None:
+    """This process's parts of whole parameters and buffers, which come one after another."""
+    own = {**dict(task.named_parameters()), **dict(task.named_buffers())}
+    for name, whole in weights:
+        own_part(own[name].detach()).copy_(own_part(divided(whole, own[name])))
+
+
+def put(task: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """This process's parts, by name, as they are in a checkpoint; KeyError when they are of another model."""
+    own = task.state_dict()
+    if other := own.keys() ^ weights.keys():
+        raise KeyError(f"the checkpoint is of another model: {sorted(other)[:4]} are in one of them only")
+    for name, value in weights.items():
+        own_part(own[name]).copy_(value)
+
+
+def rows_of(task: nn.Module, optimizer: torch.optim.Optimizer) -> Rows:
+    """Which rows of the tensors of a checkpoint are this process's."""
+    weights = task.state_dict()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def rows(kind: str, name: str, shape: Sequence[int]) -> slice | None:
+        like = parameters[int(name.partition(".")[0])] if kind == "optimizer" else weights[name]
+        return own_rows(like) if like.shape[1:] == tuple(shape[1:]) else None
+
+    return rows
+
+
+def own_rows(like: Tensor) -> slice | None:
+    """Rows that this process has of a divided tensor; None of one that it has all of."""
+    if not isinstance(like, DTensor):
+        return None
+    numbers = own_part(
+        distribute_tensor(torch.arange(len(like)), like.device_mesh, like.placements, src_data_rank=None)
+    )
+    return slice(int(numbers[0]), int(numbers[-1]) + 1) if len(numbers) else slice(0, 0)
 
 
 def let_go(task: nn.Module) -> None:
@@ -69,22 +112,28 @@ def own_part(tensor: Tensor) -> Tensor:
 
 def divided(whole: Tensor, like: Tensor) -> Tensor:
     """`whole`, which every process has, as a tensor that is divided as `like` is; nothing is sent."""
-    if not isinstance(like, DTensor) or whole.shape != like.shape:
+    if not isinstance(like, DTensor):
         return whole
-    from torch.distributed.tensor import distribute_tensor
-
-    whole = whole.to(like.device)
-    return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
+    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
 def divided_state(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """An optimizer's state dict of whole tensors, divided as its parameters are."""
+    """An optimizer's state dict of own parts, as parts of tensors that are divided as its parameters are."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     parts = {
-        index: {n: divided(v, parameters[index]) if isinstance(v, Tensor) else v for n, v in values.items()}
+        index: {name: _of_divided(value, parameters[index]) for name, value in values.items()}
         for index, values in state["state"].items()
     }
     return {**state, "state": parts}
+
+
+def _of_divided(part: Any, like: Tensor) -> Any:
+    if not (isinstance(like, DTensor) and isinstance(part, Tensor) and part.shape == own_part(like).shape):
+        return part
+    mesh, placements = like.device_mesh, like.placements
+    return DTensor.from_local(
+        part.to(like.device), mesh, placements, run_check=False, shape=like.shape, stride=like.stride()
+    )
 
 
 def gather(value: Any, device: torch.device) -> list[Any]:
