@@ -54,8 +54,8 @@ def _splat(steps: Axes) -> NDArray[np.float64]:
     for y, z in np.ndindex(2, 2):
         side = (low, high)[y][1] * (low, high)[z][2]
         for x in (0, 1):
-            corner = (x * _CELLS + y) * _CELLS + z
-            grid += np.bincount(cells + corner, side * (low, high)[x][0], _CELLS**3)
+            corner = (x * _CELLS + y) * _CELLS + z  # no cell is so near to the end that it would be cut off
+            grid[corner:] += np.bincount(cells, side * (low, high)[x][0], len(grid))[: len(grid) - corner]
     grid /= count * _PARTS**3
     return grid
 

@@ -113,19 +113,20 @@ def _spacing(points: Axes) -> float:
     grid = _Grid(low[wide], high[wide], count)
     cells = grid.cells(points[wide])
     order = np.argsort(cells.astype(np.uint16), kind="stable")  # 256 ** 2 cells, and a radix sort
-    points, cells = points.take(order, axis=1), cells.take(order)
     asked = np.arange(_ASKED) * count // _ASKED if count > _ASKED else np.arange(count)
-    starts, sizes = _runs_around(cells[asked], np.bincount(cells, minlength=grid.side**2), grid.side)
+    starts, sizes = _runs_around(cells[order[asked]], np.bincount(cells, minlength=grid.side**2), grid.side)
     fewer = -(-int(sizes.sum()) // _COMPARED)
     asked, starts, sizes = asked[::fewer], starts[::fewer].ravel(), sizes[::fewer]
     each, sizes = sizes.sum(axis=1), sizes.ravel()
     other = np.arange(sizes.sum()) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
     own = np.repeat(asked, each)
+    itself = other == own
+    other, own = order[other], order[own]
     distances = np.zeros(len(other))
     for axis in points:
         away = axis.take(other) - axis.take(own)
         distances += away * away
-    distances[other == own] = np.inf
+    distances[itself] = np.inf
     nearest = np.minimum.reduceat(distances, np.cumsum(each) - each)
     nearest = nearest[np.isfinite(nearest)]
     return float(np.sqrt(np.median(nearest))) if len(nearest) else float(grid.edge.max())
