@@ -28,10 +28,10 @@ CASES = {
 }
 
 
-def given(case: str, dtype: torch.dtype = torch.float64) -> tuple[list[Tensor], Windows]:
+def given(case: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> tuple[list[Tensor], Windows]:
     """q, k, v as views of one tensor, and a bias table for windows larger than those in use."""
     grid, size, options = CASES[case]
-    draw = torch.Generator().manual_seed(0)
+    draw = torch.Generator().manual_seed(seed)
     windows = Windows.of(grid, size, **options)
     rows = 1
     for w in windows.largest:
@@ -78,6 +78,19 @@ def test_errors_are_at_most_twice_those_of_the_plain_form(case: str, dtype: torc
     plain, fast = (outcome(run, *given(case, dtype)) for run in (reference, local_attention))
     for want, eager, got in zip(exact, plain, fast, strict=True):
         assert (got - want).norm() <= 2 * (eager - want).norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_largest_errors_are_at_most_twice_those_of_the_plain_form(dtype: torch.dtype) -> None:
+    # Of one draw the ratio of two maxima over few sums is luck, up to 2.1; so is not that over several.
+    worst = torch.zeros(2, 5, dtype=torch.float64)  # eager and ours; output and four gradients
+    for seed in range(8):
+        exact = outcome(reference, *given("shifted", seed=seed))
+        for i, run in enumerate((reference, local_attention)):
+            got = outcome(run, *given("shifted", dtype, seed))
+            errors = [(a - b).abs().max() for a, b in zip(got, exact, strict=True)]
+            worst[i] += torch.stack(errors).square()
+    assert (worst[1].sqrt() <= 1.5 * worst[0].sqrt()).all()
 
 
 @pytest.mark.parametrize("case", ["windows", "shifted", "clips"])
