@@ -14,6 +14,8 @@ from pipelines.loading import Loader
 from pipelines.shards.dataset import Dataset
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+RASTERS = ("image", "hyperspectral")
+REACHES = (0, 1, 2, 3)  # pixels to each side that a map of single pixels may see, too
 
 
 class Baseline(NamedTuple):
@@ -28,12 +30,20 @@ def baseline(job: TrainJob) -> Baseline:
     """Accuracy, or for directions the mean angle in degrees, on the job's validation split.
 
     Logistic regression for classes, of samples or of places, and ridge regression for directions, on the
-    arrays that the job's model takes, not augmented, each feature standardised. Fitted until it converges,
-    with the penalty that is best on the held-out samples themselves: the comparison errs in its favour.
+    arrays that the job's model takes, not augmented, each feature standardised; for pixels also on those
+    around them. Fitted until it converges, with the penalty and the reach that are best on the held-out
+    samples themselves: the comparison errs in its favour.
     """
     dataset = Dataset.open(job.dataset)
     spec = task_spec(job, dataset)
-    (x, y), (seen, truth) = (arrays(spec, dataset, split) for split in ("train", job.validation.split))
+    reaches = REACHES if job.task == "segmentation" and spec["modality"] in RASTERS else (0,)
+    found = [_fitted(job, spec, dataset, reach) for reach in reaches]
+    return min(found) if job.task == "regression" else max(found)
+
+
+def _fitted(job: TrainJob, spec: dict[str, Any], dataset: Dataset, reach: int) -> Baseline:
+    splits = ("train", job.validation.split)
+    (x, y), (seen, truth) = (arrays(spec, dataset, split, reach) for split in splits)
     mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
     x, seen = (x - mean) / std, (seen - mean) / std
     if job.task == "regression":
@@ -43,26 +53,29 @@ def baseline(job: TrainJob) -> Baseline:
     return Baseline(max(fits), float((truth == y.mode().values).double().mean()), x.shape[1])
 
 
-def arrays(spec: dict[str, Any], dataset: Dataset, split: str) -> tuple[Tensor, Tensor]:
+def arrays(spec: dict[str, Any], dataset: Dataset, split: str, reach: int = 0) -> tuple[Tensor, Tensor]:
     """Features (n, f) and answers (n,) or (n, 3): of samples, of labelled places, or of frames."""
     labelled = spec["task"] == "classification"
     loader = Loader(
         dataset, split=split, shuffle=False, batch_size=32, options=spec["data"], targets=spec["targets"],
         labelled=labelled,
     )  # fmt: skip
-    parts = [examples(spec["modality"], spec["task"], batch) for batch in loader]
+    parts = [examples(spec["modality"], spec["task"], batch, reach) for batch in loader]
     x, y = (torch.cat(part) for part in zip(*parts, strict=True))
     kept = y >= 0 if y.ndim == 1 else torch.ones(len(y), dtype=torch.bool)
     return x[kept].float(), y[kept]
 
 
-def examples(modality: str, task: str, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """One batch of the loader as examples of what is to be told."""
+def examples(modality: str, task: str, batch: dict[str, Any], reach: int = 0) -> tuple[Tensor, Tensor]:
+    """One batch of the loader as examples of what is to be told; pixels with those within `reach` of them."""
     x = batch[INPUTS[modality]["x"]]
     if modality == "pointcloud":
         x = torch.cat([x, batch["points"]], -1)
     if task == "classification":
         return x.flatten(1), batch["label"]
+    if reach:
+        around = F.pad(x, (reach,) * 4, mode="replicate")
+        x = F.unfold(around, 2 * reach + 1).view(len(x), -1, *x.shape[2:])
     if task == "segmentation":
         places = x if modality == "pointcloud" else x.movedim(1, -1)
         return places.flatten(0, -2), batch["segmentation"].flatten()
