@@ -10,6 +10,8 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 
 def dumps(value: Any) -> str:
     """Sorted keys, no spaces, UTF-8. NaN and infinity are written as null: JSON has no word for them."""
+    if type(value) is str:  # as nearly all are
+        return json.encoder.encode_basestring(value)
     try:
         return _CANONICAL.encode(value)
     except ValueError:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import ray
 
 import modalities
+from modalities.base import Modality
 from pipelines.jsontext import digest
 from pipelines.parquet import from_parquet, parquet_file, to_parquet
 from pipelines.seal import Corrupt, seal, unseal
@@ -33,6 +34,7 @@ from pipelines.stages.survey import survey_entries
 
 CPUS = 1.0  # of one task
 QUICK_CHUNKS = 16  # of a task that decodes nothing: Ray Data takes about 20 ms of CPU for each
+AWAKE = 64  # workers at most that start before there is work: in a larger cluster one start is little
 PACKED_BYTES = 256 * 2**20  # of a task: smaller units are packed several together
 Report = Callable[[str, int, int], None]  # phase, units done, units in all
 
@@ -70,6 +72,7 @@ def ingest(
             f"({_differences(parent.job, job)}); give this one an output of its own"
         )
     known = known_to(Dataset(storage, parent), replay) if parent else None
+    awake = [] if parent else _wake(kind, decode=settings["decode"])
     nothing_new = Outcome(manifest=parent, books=Books(), added=False) if parent else None
     decoded = decodes(settings["stages"], decode=settings["decode"], compare=compared(settings))
     arrivals = write_arrivals(
@@ -82,6 +85,7 @@ def ingest(
         return nothing_new
     anonymous = bool(getattr(source, "anonymous", False))
     with building(storage), connect():
+        awake = awake or _wake(kind, decode=decoded)
         plan = _planned(storage, survey)
         if plan is None:
             found = _survey(storage, arrivals, modality, settings, report, anonymous=anonymous)
@@ -99,6 +103,30 @@ def ingest(
             readmitted=readmitted(Dataset(storage, parent), survey) if parent else Books(),
         )  # fmt: skip
     return Outcome(manifest=manifest, books=books, added=True)
+
+
+def _wake(kind: Modality, *, decode: bool) -> list[Any]:
+    """Have Ray's workers import, and start their decoders, while the driver lists and plans.
+
+    Nobody waits for what is returned, but it must be kept until then. Nothing, while Ray is not connected.
+    """
+
+    def wake() -> None:
+        import pipelines.shards.pack  # noqa: F401  # and with it all that survey and pack need
+        from pipelines.stages.sandbox import enabled, of_this_thread
+
+        if decode and enabled():
+            of_this_thread().start(modalities.get(name))
+
+    if not ray.is_initialized():
+        return []
+    name, task = kind.name, ray.remote(num_cpus=CPUS, max_retries=0)(wake)
+    return [task.remote() for _ in range(min(_cores(), AWAKE))]
+
+
+def _cores() -> int:
+    resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return int(resources.get("CPU", 1))
 
 
 def _planned_key(survey: str) -> str:
@@ -188,8 +216,7 @@ def _run(
             return {**row, "errno": e.errno or errno.EIO, "problem": problem, "file": str(e.filename or "")}
 
     report(phase, 0, len(sizes))
-    resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    tasks = [pa.table({"id": units}) for units in shared_out(sizes, int(resources.get("CPU", 1)), most=most)]
+    tasks = [pa.table({"id": units}) for units in shared_out(sizes, _cores(), most=most)]
     rows = ray.data.from_arrow(tasks).map(guarded, num_cpus=CPUS)
     for count, row in enumerate(rows.iter_rows(), 1):
         if row["errno"]:

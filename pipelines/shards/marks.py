@@ -47,8 +47,13 @@ MARKED = pa.schema([*SURVEY, ("key", pa.string()), ("marks", pa.binary(MARKS.ite
 MAX_KEY = 150
 
 
-def marked(survey: pa.Table, *, settings: Mapping[str, Any], patterns: Sequence[str]) -> pa.Table:
-    """The survey with keys and marks, (n,) as MARKED. Whoever surveys does it: a plan of millions adds up."""
+def marked(
+    survey: pa.Table, *, settings: Mapping[str, Any], patterns: Sequence[str], alone: bool = False
+) -> pa.Table:
+    """The survey with keys and marks, (n,) as MARKED. Whoever surveys does it: a plan of millions adds up.
+
+    `alone`: no name or content will be compared with another, so that their marks are zeros.
+    """
     columns = [survey[name].to_pylist() for name in ("name", "suffix", "group", "content", "arrays")]
     seed, by_piece = settings["seed"], settings["split"]["by"] == "piece"
     by_arrays = settings["dedup"] == "content"
@@ -63,9 +68,15 @@ def marked(survey: pa.Table, *, settings: Mapping[str, Any], patterns: Sequence[
             hashed(f"{seed}\0{name}\0{suffix}".encode()).digest(8),
             hashed(f"{seed}\0split\0{key if by_piece else group}".encode()).digest(8),
             hashed(f"key\0{key}".encode()).digest(8),
-            hashed(f"name\0{name}".encode()).digest(16),
-            hashed(f"same\0{told or content}".encode()).digest(16),
-            bytes(8) if told else _hashed(8, suffix) if suffix else whole,
+        )
+        marks += (
+            (bytes(40),)
+            if alone
+            else (
+                hashed(f"name\0{name}".encode()).digest(16),
+                hashed(f"same\0{told or content}".encode()).digest(16),
+                bytes(8) if told else _hashed(8, suffix) if suffix else whole,
+            )
         )
     data = pa.py_buffer(b"".join(marks))
     packed = pa.Array.from_buffers(pa.binary(MARKS.itemsize), len(keys), [None, data])

@@ -26,7 +26,7 @@ def apart(settings: Mapping[str, Any], *, patterns: Sequence[str]) -> Apart | No
         plain = [entry for entry in entries if _is_plain(entry)]
         if not plain:
             return None, entries
-        table = marked(_rows(plain), settings=settings, patterns=patterns)
+        table = marked(_rows(plain), settings=settings, patterns=patterns, alone=True)
         return table, [] if len(plain) == len(entries) else [e for e in entries if not _is_plain(e)]
 
     return tell

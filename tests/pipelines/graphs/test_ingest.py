@@ -6,6 +6,7 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ import pytest
 from PIL import Image
 
 from jobs.config.schema import IngestJob
-from jobs.ingest import ingest_dataset, run
-from pipelines.graphs.ingest import shared_out
+from jobs.ingest import SETTINGS, ingest_dataset, run
+from pipelines.graphs.ingest import ingest, shared_out
 from pipelines.shards.dataset import Corrupt, Dataset
 from pipelines.shards.manifest import Conflict, latest
 from pipelines.shards.storage import open_storage
@@ -208,6 +209,30 @@ def test_what_is_not_decoded_is_opened_once_and_appended_to_by_content(
     assert not ingest_dataset(plain).added
 
 
+def test_a_file_written_to_during_the_run_is_set_aside_and_taken_by_the_next(
+    job: Callable[..., IngestJob], source: Path
+) -> None:
+    resolved = job(decode=False).resolved()
+
+    def run(report: Callable[[str, int, int], None]) -> Any:
+        given, settings = SimpleNamespace(**resolved["source"], seed=0), {n: resolved[n] for n in SETTINGS}
+        output = resolved["output"]
+        return ingest(given, output, modality="image", settings=settings, job=resolved, report=report)
+
+    def write(phase: str, done: int, _: int) -> None:
+        if (phase, done) == ("pack", 0):
+            (source / "cat/001.jpg").write_bytes(picture(5000))
+
+    first = run(write)
+    assert (first.books.written, first.books.quarantined) == (39, 2)
+    dropped = {row["name"]: row["reason"] for row in Dataset.open(job().output).dropped()}
+    assert dropped == {"cat/broken.jpg": "truncated", "cat/001.jpg": "changed"}
+    after = run(lambda *_: None)
+    assert (after.books.inputs, after.books.written) == (1, 1)
+    files = contents(Dataset.open(job().output))
+    assert files["cat/001"]["jpg"] == picture(5000)
+
+
 def test_units_are_shared_out_so_that_all_cores_end_together() -> None:
     rng = np.random.default_rng(0)
     for count, cores in ((1, 2), (7, 2), (43, 2), (1000, 64)):
@@ -305,11 +330,8 @@ def test_a_disk_that_fills_up_under_a_worker_is_said_as_such_and_the_job_goes_on
     full_at: str, job: Callable[..., IngestJob], tmp_path: Path
 ) -> None:
     import subprocess
-    from types import SimpleNamespace
 
     from jobs.failures import exit_code
-    from jobs.ingest import SETTINGS
-    from pipelines.graphs.ingest import ingest
 
     (small := tmp_path / "small").mkdir()
     if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "none", small]).returncode:

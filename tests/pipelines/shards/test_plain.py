@@ -285,7 +285,7 @@ def test_what_says_more_than_its_listing_is_surveyed(tmp_path: Path) -> None:
     here, there = Part("/a.jpg", 7), Part("https://x.org/u.jpg", -1)
     plain = [
         Entry("a.jpg", here),
-        Entry("r.jpg", here, refusal=("unsafe", "no")),
+        Entry("r.jpg", there, refusal=("unsafe", "no")),
         Entry("c/", here, {"c": here}),
     ]
     other = [
