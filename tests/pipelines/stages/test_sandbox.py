@@ -36,6 +36,9 @@ def hang():
 def swallow(gib="6"): np.ones(int(float(gib) * 2**30), np.uint8)
 kept = []
 def hoard(gib): kept.append(np.ones(int(float(gib) * 2**30), np.uint8))
+def modest(gib):
+    try: swallow(gib)
+    except MemoryError: raise BadSample("corrupt", "as a library says that could not allocate")
 def share(): mmap.mmap(-1, 6 * 2**30)
 def talk():
     os.write(1, b"x" * 100_000); os.write(2, b"y" * 100_000)
@@ -242,13 +245,21 @@ def test_the_next_batch_is_decoded_while_the_caller_works_and_no_further_one_is_
             taken.append(i)
             yield looks_of("fine", "fine")
 
-    with Sandbox(module="rayloom_poison") as sandbox:
+    under_way: list[int] = []
+
+    class Watched(Sandbox):
+        def _complete(self, batch: Any) -> None:
+            under_way.append(len(self._under_way))
+            super()._complete(batch)
+
+    with Watched(module="rayloom_poison") as sandbox:
         for i, _ in enumerate(sandbox.stream(batches(), poison, [])):
             assert taken == list(range(min(i + 2, 5)))
             if i < 4:  # its answers come although nobody asks
                 answered = select.poll()
                 answered.register(sandbox._line._link, select.POLLIN)
                 assert sandbox._line._inbox or answered.poll(20_000)
+    assert under_way == [2, 2, 2, 2, 1]  # when answers were waited for, the child had more to do
 
 
 def test_a_samples_clock_stands_while_those_before_it_are_decoded(poison: Modality) -> None:
@@ -281,12 +292,13 @@ def test_other_work_may_come_between_and_a_stream_may_be_left(poison: Modality) 
         left = sandbox.stream([looks_of("fault"), looks_of("hang"), looks_of("hang")], poison, [])
         assert reasons(next(left)) == ["crashed"]
         left.close()
+        assert sandbox.pid is None  # what nobody wants to know is not worked at
         assert reasons(sandbox.examine([look], poison, [])) == ["ok"]
 
 
 def test_what_a_sample_left_in_memory_costs_the_child_and_no_sample(poison: Modality) -> None:
     with Sandbox(module="rayloom_poison", memory_bytes=2**30) as sandbox:
-        found = sandbox.stream([looks_of("hoard 0.6"), looks_of("swallow 0.7"), looks_of("fine")], poison, [])
+        found = sandbox.stream([looks_of("hoard 0.6"), looks_of("modest 0.7"), looks_of("fine")], poison, [])
         assert [reasons(outcomes) for outcomes in found] == [["ok"]] * 3
         assert sandbox.starts == 2
 
