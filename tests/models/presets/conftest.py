@@ -16,6 +16,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from models import create_model
 from models.imports import export_state, import_state
@@ -115,6 +117,33 @@ def peers() -> Iterator[Rows]:
         lines = {line.rpartition(" | ")[0]: line for line in old if line.startswith("| `")}
         lines |= {f"| {a} | {b}": f"| {a} | {b} | {worst:.1e} |" for (a, b), worst in rows.items()}
         path.write_text(PEERS + "".join(f"{lines[key]}\n" for key in sorted(lines)), encoding="utf-8")
+
+
+@pytest.fixture
+def memory() -> Callable[[Callable[[], Any]], tuple[int, int]]:
+    """memory(call): bytes of all storages that a call makes, and of the largest."""
+
+    class Watch(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sizes: dict[int, int] = {}
+            self.kept: list[Any] = []  # so that no address is used twice
+
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            made = function(*args, **(kwargs or {}))
+            for tensor in tree_leaves(made):
+                if isinstance(tensor, Tensor):
+                    storage = tensor.untyped_storage()
+                    self.sizes[storage.data_ptr()] = storage.nbytes()
+                    self.kept.append(tensor)
+            return made
+
+    def measure(call: Callable[[], Any]) -> tuple[int, int]:
+        with Watch() as watch:
+            call()
+        return sum(watch.sizes.values()), max(watch.sizes.values())
+
+    return measure
 
 
 @pytest.fixture(scope="session")

@@ -50,6 +50,20 @@ def test_fna_costs_four_times_as_much_for_four_times_the_tokens() -> None:
     assert flops(64) == 4 * flops(32)
 
 
+def test_fna_holds_less_than_five_times_as_much_for_four_times_the_tokens(memory: Any) -> None:
+    mixer = create_mixer("neighbourhood", dim=16, head_dim=8)
+
+    def held(side: int) -> tuple[int, int]:
+        x = torch.zeros(1, side * side, 16, requires_grad=True)
+        found: tuple[int, int] = memory(lambda: mixer(x, Layout(grid=(side, side))).sum().backward())
+        return found
+
+    (whole, largest), (more, larger) = held(24), held(48)
+    assert more < 5 * whole
+    assert larger < 5 * largest
+    assert larger < 48**4 * 4, "no score of every pair, not even of one head"
+
+
 @pytest.mark.filterwarnings("ignore:return_lse is deprecated:FutureWarning")  # of natten's own call,
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")  # and this
 def test_fna_equals_natten(near: Any) -> None:

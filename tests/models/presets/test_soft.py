@@ -1,5 +1,7 @@
 """soft: landmarks at all tokens give the whole Gaussian kernel; its inverse is the pseudo-inverse."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch.testing import assert_close
@@ -43,6 +45,18 @@ def test_soft_costs_four_times_as_much_for_four_times_the_tokens_and_as_many_lan
             return count_flops(lambda: mixer(torch.zeros(1, side * side, 16), Layout(grid=(side, side))))
 
     assert flops(32, 4) < 5 * flops(16, 2)  # 8 x 8 landmarks in both
+
+
+def test_soft_holds_less_than_five_times_as_much_for_four_times_the_tokens(memory: Any) -> None:
+    def held(side: int, ratio: int) -> tuple[int, int]:
+        mixer = SoftmaxFreeAttention(16, head_dim=8, ratio=ratio)
+        x = torch.rand(1, side * side, 16, requires_grad=True)
+        found: tuple[int, int] = memory(lambda: mixer(x, Layout(grid=(side, side))).sum().backward())
+        return found
+
+    (whole, largest), (more, larger) = held(16, 2), held(32, 4)
+    assert more < 5 * whole
+    assert larger < 5 * largest
 
 
 def test_soft_answers_from_a_class_token_of_the_last_stage() -> None:
