@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -215,8 +216,7 @@ def inspect(raw: Raw) -> Meta:
     """Header facts: bounds, point format, CRS, whether it is COPC."""
     header = parse(raw)
     kind = "copc" if header.is_copc and header.compressed else "laz" if header.compressed else "las"
-    columns = [(name, np.dtype(np.float64), 1) for name in header.dimensions()]
-    fields, _ = layout(columns + [(name, np.dtype(np.float64), 1) for name in header.extra_names])
+    fields = list(_fields_of((*header.dimensions(), *header.extra_names)))
     crs = coordinate_system(header)
     return base_meta(
         kind, header.num_points, fields,
@@ -224,6 +224,11 @@ def inspect(raw: Raw) -> Meta:
         version=f"{header.version[0]}.{header.version[1]}", scale=list(header.scale),
         offset=list(header.offset), point_bytes=_point_bytes(header),
     )  # fmt: skip
+
+
+@lru_cache(maxsize=64)  # the files of one flight have the same
+def _fields_of(names: tuple[str, ...]) -> list[str]:
+    return layout([(name, np.dtype(np.float64), 1) for name in names])[0]
 
 
 def _point_bytes(header: Header) -> int:
