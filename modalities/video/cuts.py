@@ -92,7 +92,7 @@ def _time_of(timeline: Timeline, number: int, raw: Raw) -> float:
 
 def _histogram(frame: "av.VideoFrame") -> NDArray[np.float64]:
     """Shares of 64 colours, four steps a channel."""
-    small = np.asarray(frame.to_ndarray(format="rgb24", width=64, height=36), np.uint8) >> 6
+    small = np.asarray(frame.to_ndarray(format="rgb24", width=64, height=36, threads=1), np.uint8) >> 6
     index = small[..., 0] * 16 + small[..., 1] * 4 + small[..., 2]
     return np.asarray(np.bincount(index.ravel(), minlength=64) / index.size)
 

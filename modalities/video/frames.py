@@ -151,7 +151,7 @@ def stream_frames(
 
 def to_rgb(frame: "av.VideoFrame", meta: Meta) -> NDArray[np.uint8]:
     """(h, w, 3) as displayed: mirrored and turned as the file says."""
-    rgb: NDArray[Any] = frame.to_ndarray(format="rgb24")
+    rgb: NDArray[Any] = frame.to_ndarray(format="rgb24", threads=1)  # more would wait for each other
     if meta["mirrored"]:
         rgb = rgb[:, ::-1]
     return np.ascontiguousarray(np.rot90(rgb, -meta["rotation"] // 90))

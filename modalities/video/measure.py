@@ -65,7 +65,7 @@ def _greys(
             if (frame.height, frame.width) != (height, width):
                 return None
             if count in wanted:
-                small = scaler.reformat(frame, sides[1], sides[0], "gray", interpolation="AREA")
+                small = scaler.reformat(frame, sides[1], sides[0], "gray", interpolation="AREA", threads=1)
                 grey = small.to_ndarray()[:, :: -1 if meta["mirrored"] else 1]
                 found[count] = np.ascontiguousarray(np.rot90(grey, -meta["rotation"] // 90))
             count += 1
