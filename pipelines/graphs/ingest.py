@@ -216,8 +216,12 @@ def _run(
             return {**row, "errno": e.errno or errno.EIO, "problem": problem, "file": str(e.filename or "")}
 
     report(phase, 0, len(sizes))
-    tasks = [pa.table({"id": units}) for units in shared_out(sizes, _cores(), most=most)]
-    rows = ray.data.from_arrow(tasks).map(guarded, num_cpus=CPUS)
+    tasks = [*shared_out(sizes, _cores(), most=most)]
+
+    def together(row: dict[str, Any]) -> list[dict[str, Any]]:
+        return [guarded({"id": unit}) for unit in tasks[row["id"]]]
+
+    rows = ray.data.range(len(tasks), override_num_blocks=len(tasks)).flat_map(together, num_cpus=CPUS)
     for count, row in enumerate(rows.iter_rows(), 1):
         if row["errno"]:
             raise OSError(row["errno"], row["problem"], row["file"] or None)
