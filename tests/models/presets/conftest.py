@@ -5,10 +5,11 @@ import functools
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 import types
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,12 @@ def peers() -> Iterator[Rows]:
         lines = {line.rpartition(" | ")[0]: line for line in old if line.startswith("| `")}
         lines |= {f"| {a} | {b}": f"| {a} | {b} | {worst:.1e} |" for (a, b), worst in rows.items()}
         path.write_text(PEERS + "".join(f"{lines[key]}\n" for key in sorted(lines)), encoding="utf-8")
+
+
+@pytest.fixture
+def modules() -> Callable[[Iterable[str]], set[str]]:
+    """modules(state): names of the modules that hold its tensors, with # for every number."""
+    return lambda names: {re.sub(r"\d+", "#", name.rpartition(".")[0]) for name in names}
 
 
 @pytest.fixture

@@ -63,9 +63,20 @@ def test_hornet_equals_a_loop_of_explicit_products() -> None:
     assert_close(mixer(x, Layout(grid=(H, W))), p @ mixer.out.weight.T)
 
 
-def test_hornet_weights_go_to_mmpretrains_names_and_back() -> None:
+# Names of mmpretrain's modules, numbers as #; those of its package wherever that is installed.
+THEIRS = """
+    backbone.downsample_layers.#.# backbone.norm# backbone.stages.#.#.gamma#
+    backbone.stages.#.#.gnconv.dwconv backbone.stages.#.#.gnconv.dwconv.dw
+    backbone.stages.#.#.gnconv.dwconv.post_norm backbone.stages.#.#.gnconv.dwconv.pre_norm
+    backbone.stages.#.#.gnconv.proj_in backbone.stages.#.#.gnconv.proj_out
+    backbone.stages.#.#.gnconv.projs.# backbone.stages.#.#.norm# backbone.stages.#.#.pwconv# head.fc
+"""
+
+
+def test_hornet_weights_go_to_mmpretrains_names_and_back(modules: Any) -> None:
     state = create_model("hornet_tiny_gf", depths=(1, 1, 1, 1)).state_dict()
     theirs = export_state("hornet_tiny_gf", state, source="mmpretrain")
+    assert modules(theirs) == set(THEIRS.split())
     assert theirs["backbone.stages.3.0.gnconv.projs.3.weight"].shape == (512, 256, 1, 1)
     assert theirs["backbone.stages.2.0.gnconv.dwconv.complex_weight"].shape == (240, 14, 8, 2)
     back = import_state("hornet_tiny_gf", theirs, source="mmpretrain")

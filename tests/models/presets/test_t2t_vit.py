@@ -94,9 +94,20 @@ def test_t2t_vit_weights_go_to_the_authors_names_and_back(source: str) -> None:
     assert_close(scale.mean(), torch.tensor(1.0 if source == "authors" else 6**0.5), atol=1e-4, rtol=0)
 
 
-def test_t2t_vit_weights_go_to_mmpretrains_names_and_back() -> None:
+# Names of mmpretrain's modules, numbers as #; those of its package wherever that is installed.
+THEIRS = """
+    backbone backbone.encoder.#.attn.proj backbone.encoder.#.attn.qkv backbone.encoder.#.ffn.layers.#
+    backbone.encoder.#.ffn.layers.#.# backbone.encoder.#.ln# backbone.norm
+    backbone.tokens_to_token.attention#.attn.proj backbone.tokens_to_token.attention#.attn.qkv
+    backbone.tokens_to_token.attention#.ffn.layers.# backbone.tokens_to_token.attention#.ffn.layers.#.#
+    backbone.tokens_to_token.attention#.ln# backbone.tokens_to_token.project head.layers.head
+"""
+
+
+def test_t2t_vit_weights_go_to_mmpretrains_names_and_back(modules: Any) -> None:
     state = create_model("t2t_vit_t_14", depth=1).state_dict()
     theirs = export_state("t2t_vit_t_14", state, source="mmpretrain")
+    assert modules(theirs) == set(THEIRS.split())
     assert theirs["backbone.tokens_to_token.attention2.attn.qkv.weight"].shape == (3 * 64, 9 * 64)
     assert theirs["backbone.encoder.0.ffn.layers.0.0.weight"].shape == (3 * 384, 384)
     back = import_state("t2t_vit_t_14", theirs, source="mmpretrain")

@@ -90,9 +90,19 @@ def test_uniformer_video_sees_the_order_of_frames() -> None:
         assert (model(clip) - model(clip.flip(2))).abs().max() > 1e-3
 
 
-def test_uniformer_weights_go_to_mmaction2s_names_and_back() -> None:
+# Names of mmaction2's modules, numbers as #; those of its package wherever that is installed.
+THEIRS = """
+    backbone.blocks#.#.attn backbone.blocks#.#.attn.proj backbone.blocks#.#.attn.qkv
+    backbone.blocks#.#.conv# backbone.blocks#.#.mlp.fc# backbone.blocks#.#.norm#
+    backbone.blocks#.#.pos_embed backbone.norm backbone.patch_embed#.norm backbone.patch_embed#.proj
+    cls_head.fc_cls
+"""
+
+
+def test_uniformer_weights_go_to_mmaction2s_names_and_back(modules: Any) -> None:
     state = create_model("uniformer_video_small", depths=(1, 1, 1, 1)).state_dict()
     theirs = export_state("uniformer_video_small", state, source="mmaction2")
+    assert modules(theirs) == set(THEIRS.split())
     assert theirs["backbone.blocks2.0.conv1.weight"].shape == (128, 128, 1, 1, 1)
     assert theirs["backbone.blocks4.0.mlp.fc1.weight"].shape == (2048, 512)
     back = import_state("uniformer_video_small", theirs, source="mmaction2")
