@@ -20,8 +20,10 @@ from modalities.pointcloud.readers import laszip
 from modalities.pointcloud.schema import GLOBAL, assemble, base_meta, check_size, layout
 
 CHUNK_POINTS = 64_000  # rows held at a time; a few megabytes, which stay in the cache
+PLAIN_POINTS = 20_000  # of files read without laspy: half a megabyte of records stays near the core
 RECORD_BYTES = (20, 28, 26, 34, 57, 63, 30, 36, 38, 59, 67)  # by point format
 GEOKEY_RECORDS = {"directory": 34735, "doubles": 34736, "ascii": 34737}
+_COLOURS = ("red", "green", "blue")
 _WKT_RECORD = 2112
 _MAX_RECORDS = 4096  # VLRs and EVLRs; files have a handful
 _MAX_CRS_BYTES = 1 << 20
@@ -331,16 +333,26 @@ def _fields(header: Header, points: Any) -> dict[str, NDArray[Any]]:
     names = [name for name in points.point_format.dimension_names if name not in ("X", "Y", "Z")]
     columns = [(name, np.asarray(points[name])) for name in names]
     arrays = assemble(columns, points=_coordinates(header, points.array))
-    arrays["scale"], arrays["offset"] = np.array(header.scale), np.array(header.offset)
-    arrays["point_format"] = np.array(header.point_format, np.uint8)
-    arrays["global_encoding"] = np.array(header.global_encoding, np.uint16)
-    return arrays | {name: np.array(text) for name, text in coordinate_system(header).items()}
+    return arrays | _of_all_points(header)
+
+
+def _of_all_points(header: Header) -> dict[str, NDArray[Any]]:
+    return {
+        "scale": np.array(header.scale), "offset": np.array(header.offset),
+        "point_format": np.array(header.point_format, np.uint8),
+        "global_encoding": np.array(header.global_encoding, np.uint16),
+        **{name: np.array(text) for name, text in coordinate_system(header).items()},
+    }  # fmt: skip
 
 
 def read(data: bytes) -> dict[str, NDArray[Any]]:
     """All dimensions, and of GLOBAL: `scale`, `offset` (3,), `point_format`, `global_encoding`, CRS texts."""
     out: dict[str, NDArray[Any]] = {}
-    with opened(Raw(name="x.laz", content=data)) as rows:
+    raw = Raw(name="x.laz", content=data)
+    header = parse(raw)
+    if _is_plain(header):
+        return _spread(raw, header)
+    with opened(raw) as rows:
         n = rows.header.num_points
         check_size(n, _point_bytes(rows.header))
         for start, stop in rows.runs():
@@ -354,6 +366,44 @@ def read(data: bytes) -> dict[str, NDArray[Any]]:
     return out
 
 
+def _spread(raw: Raw, header: Header) -> dict[str, NDArray[Any]]:
+    """What `read` gives of a plain file; every value goes from its record straight to its field."""
+    import laspy  # type: ignore[import-untyped, unused-ignore]
+    from laspy.point.dims import COMPOSED_FIELDS  # type: ignore[import-untyped, unused-ignore]
+
+    n = header.num_points
+    check_size(n, _point_bytes(header))
+    form = laspy.PointFormat(header.point_format)
+    names = [name for name in form.dimension_names if name not in ("X", "Y", "Z")]
+    bits = {
+        part.name: (whole, part.mask)
+        for whole, parts in COMPOSED_FIELDS[header.point_format].items()
+        for part in parts
+    }
+    stored = form.dtype()
+    kinds = {name: stored[bits[name][0] if name in bits else name] for name in names}
+    out = assemble(
+        [(name, np.empty(n, kind)) for name, kind in kinds.items() if name not in _COLOURS],
+        points=np.empty((n, 3)),
+    )
+    if colours := [name for name in names if name in _COLOURS]:
+        out = {"points": out.pop("points"), "colors": np.empty((n, 3), kinds[colours[0]]), **out}
+    start = 0
+    for rows in _plain_runs(raw, header, stored):
+        here = slice(start, start := start + len(rows))
+        _coordinates(header, rows, out["points"][here])
+        for name in names:
+            if name in bits:
+                whole, mask = bits[name]
+                np.bitwise_and(rows[whole], mask, out=out[name][here])
+                np.right_shift(out[name][here], (mask & -mask).bit_length() - 1, out=out[name][here])
+            elif name in _COLOURS:
+                out["colors"][here, _COLOURS.index(name)] = rows[name]
+            else:
+                out[name][here] = rows[name]
+    return out | _of_all_points(header)
+
+
 def look(data: bytes) -> dict[str, NDArray[Any]]:
     """`points` and `intensity` alone; everything is unpacked, and refused where `read` refuses it."""
     raw = Raw(name="x.laz", content=data)
@@ -361,7 +411,12 @@ def look(data: bytes) -> dict[str, NDArray[Any]]:
     n = header.num_points
     check_size(n, _point_bytes(header))
     points, intensity, start = np.empty((3, n)).T, np.empty(n, np.uint16), 0
-    for stored in _plain_runs(raw, header) if _is_plain(header) else _runs(raw):
+    # All point formats begin with these.
+    names, formats, offsets = ["X", "Y", "Z", "intensity"], ["<i4", "<i4", "<i4", "<u2"], [0, 4, 8, 12]
+    first = np.dtype(
+        {"names": names, "formats": formats, "offsets": offsets, "itemsize": header.record_bytes}
+    )
+    for stored in _plain_runs(raw, header, first) if _is_plain(header) else _runs(raw):
         stop = start + len(stored)
         _coordinates(header, stored, points[start:stop])
         intensity[start:stop] = stored["intensity"]
@@ -378,18 +433,17 @@ def _is_plain(header: Header) -> bool:
     return not (extra or header.chunks) and all(user.isascii() for user, _ in header.records)
 
 
-def _plain_runs(raw: Raw, header: Header) -> Iterator[NDArray[Any]]:
-    """Coordinates as stored, and intensities; all point formats begin with them."""
+def _plain_runs(raw: Raw, header: Header, form: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+    """Records in runs, each gone when the next one comes."""
     import lazrs  # type: ignore[import-untyped, unused-ignore]
 
     size = header.record_bytes
-    names, formats, offsets = ["X", "Y", "Z", "intensity"], ["<i4", "<i4", "<i4", "<u2"], [0, 4, 8, 12]
-    form = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
+    memory = np.empty(min(PLAIN_POINTS, header.num_points) * size, np.uint8)
     with raw.open() as file:
         file.seek(header.points_at)
         packed = header.compressed and lazrs.LasZipDecompressor(file, header.records["laszip encoded", 22204])
-        for start in range(0, header.num_points, CHUNK_POINTS):
-            rows = np.empty(min(CHUNK_POINTS, header.num_points - start) * size, np.uint8)
+        for start in range(0, header.num_points, PLAIN_POINTS):
+            rows = memory[: (header.num_points - start) * size]
             if packed:
                 packed.decompress_many(rows)
                 yield rows.view(form)
