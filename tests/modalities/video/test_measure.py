@@ -1,5 +1,6 @@
 """What is said of a video without making RGB of its frames, beside what is said of the frames."""
 
+import resource
 import struct
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -90,3 +91,13 @@ def test_a_stream_that_does_not_decode_is_refused(shared_data: Path) -> None:
     files = {"mp4": (shared_data / "hostile" / "corrupted.mp4").read_bytes()}
     with pytest.raises(BadSample, match="corrupt"):
         measured(files)
+
+
+def test_a_look_at_a_video_waits_for_no_other_thread() -> None:
+    files = {"mp4": MODALITY.synth(0)["mp4"]}
+    frames = len(MODALITY.decode(files)["frames"])
+    measured(files)
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw  # how often this thread went to sleep
+    for _ in range(4):
+        measured(files)
+    assert resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before < frames
