@@ -43,6 +43,10 @@ class Trial:
 
 
 BATCH = {"block.norm": "batch", "backbone.norm": "batch"}  # on smooth data these start sooner
+BLOCKS = [  # of 8 x 8 pixels, 2 between any two of them
+    {"kind": "cut", "how": "tiles", "options": {"size": 10}},
+    {"kind": "transform", "how": "crop", "options": {"y": 1, "x": 1, "height": 8, "width": 8}},
+]
 LIGHT = {"per_frame": True, "unit": True}
 TRIALS = {
     "image": Trial(
@@ -81,8 +85,11 @@ TRIALS = {
                 "init_std": None,
             },
         },
-        ingest=["split.val=0.2", "split.test=0.32"],
-        train=["data.bands=2", "steps=250", "learning_rate=4e-3", "weight_decay=0.05", "average=0.98"],
+        ingest=["split.val=0.2", "split.test=0.3", f"stages={json.dumps(BLOCKS)}"],
+        train=[
+            "data.bands=2", "data.size=8", "batch_size=16", "steps=250", "learning_rate=4e-3",
+            "weight_decay=0.05", "average=0.98",
+        ],
         recipe="jasper_ridge",
     ),
     "lighting": Trial(
