@@ -79,7 +79,7 @@ TRIALS = {
         "Which material is a pixel, by 2 of 198 bands?",
         "segmentation",
         {  # the file names no wavelengths to tell bands by: one token a pixel
-            "less_vit_nano": {"patch": 1, "stem.bands": 2, "metres": 10.0, "radius": 30.0},
+            "less_vit_nano": {**BATCH, "patch": 1, "stem.bands": 2, "metres": 10.0, "radius": 30.0},
             "channelvit_nano": {
                 **BATCH, "patch": 1, "stem.bands": 2, "sample": False, "dim": 32, "depth": 2, "head_dim": 16,
                 "init_std": None,
@@ -87,8 +87,8 @@ TRIALS = {
         },
         ingest=["split.val=0.2", "split.test=0.3", f"stages={json.dumps(BLOCKS)}"],
         train=[
-            "data.bands=2", "data.size=8", "batch_size=16", "steps=250", "learning_rate=4e-3",
-            "weight_decay=0.05", "average=0.98",
+            "data.bands=2", "data.size=8", "batch_size=16", "steps=500", "learning_rate=2e-3",
+            "weight_decay=0.05", "average=0.99",
         ],
         recipe="jasper_ridge",
     ),

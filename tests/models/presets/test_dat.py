@@ -1,5 +1,8 @@
 """dat: without offsets it is dense attention with a bias for each displacement; offsets move what is read."""
 
+import types
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -92,3 +95,21 @@ def test_dat_cost_is_linear_in_queries_when_the_keys_stay_as_many() -> None:
             return count_flops(lambda: mixer(x, Layout(grid=(side, side))))
 
     assert flops(32, 4) < 4.1 * flops(16, 2)  # 8 x 8 keys in both
+
+
+def test_dat_reads_between_places_as_agreed_with_transformers(
+    transformers: types.ModuleType, near: Any
+) -> None:
+    """The sampling alone, which the peer's attention over several rasters also begins with."""
+    from transformers.models.deformable_detr.modeling_deformable_detr import MultiScaleDeformableAttention
+
+    mixer, x = build()
+    mixer, x = mixer.float(), x.float()
+    places = torch.rand(4, 11, 2) * 2.4 - 1.2  # some outside of the raster
+    at = (places.view(2, 2, 11, 2).transpose(1, 2).flip(-1) + 1) / 2  # (b, m, g, xy), 0 and 1 at its edges
+    theirs: Any = MultiScaleDeformableAttention()
+    want = theirs(
+        x.view(2, H * W, 2, 8), torch.tensor([[H, W]]), [(H, W)], torch.tensor([0]), at[:, :, :, None, None],
+        torch.ones(2, 11, 2, 1, 1), 64,
+    )  # fmt: skip
+    near("deformable", "transformers", "MultiScaleDeformableAttention", mixer.sample(x, places, (H, W)), want)
