@@ -56,7 +56,7 @@ def test_every_value_names_its_origin(tmp_path: Path) -> None:
 numbers = st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(min_size=1).filter(str.strip), st.lists(st.text() | numbers | st.booleans(), max_size=4))
 def test_any_text_survives_resolving(
     tmp_path_factory: pytest.TempPathFactory, name: str, options: list[object]

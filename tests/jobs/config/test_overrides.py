@@ -70,7 +70,7 @@ values = st.sampled_from(
 overrides = st.builds(lambda path, value: f"{path}={value}", paths | words, values | words) | words
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(overrides, max_size=3))
 def test_any_override_applies_or_is_a_config_error(job_file: Path, given_overrides: list[str]) -> None:
     try:
@@ -83,7 +83,7 @@ def test_any_override_applies_or_is_a_config_error(job_file: Path, given_overrid
     assert all(causes)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 2**62), rate=st.floats(1e-12, 10), size=st.integers(-5, 5), text=st.text(min_size=1)
 )

@@ -16,7 +16,7 @@ import pytest
 import rasterio
 import scipy.io
 import zarr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modalities.base import MAX_DECODED_BYTES, BadSample, Raw
@@ -111,7 +111,7 @@ def test_truncation_is_refused(name: str, share: float) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(data=st.data())
 def test_mutations_are_fine_or_bad_samples(name: str, data: st.DataObject) -> None:
     raw = _samples()[name]

@@ -25,7 +25,7 @@ def png(image: Image.Image, **options: Any) -> bytes:
     return out.getvalue()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     image=st.tuples(st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 3, 4])).flatmap(
         lambda shape: st.sampled_from([np.uint8, np.uint16]).flatmap(

@@ -268,7 +268,7 @@ def test_unread_jpeg_kinds_are_named() -> None:
             probe("jpg", bytes(data))
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(
     kind=st.sampled_from(sorted(EXAMPLES)),
     edits=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8),

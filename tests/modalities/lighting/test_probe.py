@@ -170,7 +170,7 @@ def test_a_header_that_promises_too_much_is_refused(shape: tuple[int, ...]) -> N
     assert caught.value.reason == "too-large"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_damage_is_a_bad_sample_or_still_decodes(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(set(GOOD) - {"cls"})))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -25,7 +25,6 @@ def clouds(draw: st.DrawFn) -> dict[str, np.ndarray]:
     return arrays
 
 
-@settings(deadline=None)
 @given(clouds())
 def test_any_fields_survive_packing(arrays: dict[str, np.ndarray]) -> None:
     files = encode(arrays)

@@ -14,7 +14,7 @@ import laspy
 import numpy as np
 import open3d as o3d
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modalities.base import BadSample, Raw
@@ -120,7 +120,7 @@ def test_no_prefix_of_a_file_reads_as_the_whole(name: str, tmp_path: Path) -> No
         assert found in REASONS or (found == "ok" and unseen), size
 
 
-@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500, derandomize=True)
 @given(
     name=st.sampled_from([*golden(), "a.pcd"]),
     seed=st.integers(0, 2**32),

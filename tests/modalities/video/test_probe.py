@@ -249,7 +249,7 @@ def test_mutated_headers_give_facts_or_a_reason(kind_: str, written: Written) ->
     elif extension in ("mkv", "avi"):
         places = st.integers(0, min(6000, len(golden) - 1))
 
-    @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=150, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(
         st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=6), st.integers(0, len(golden))
     )

@@ -20,7 +20,7 @@ from pipelines.loading.packing import fill
 from pipelines.shards.dataset import Dataset
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 50), max_size=80), st.integers(50, 120))
 def test_every_item_lies_in_one_pack_and_no_pack_is_over_budget(lengths: list[int], budget: int) -> None:
     packs = fill(lengths, budget)

@@ -8,7 +8,7 @@ from pipelines.shards.deal import OVERHEAD, deal_evenly, deal_in_order
 LIMITS = {"max_bytes": 1_000_000, "max_samples": 100}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.integers(0, 3_000_000), max_size=300),
     st.integers(1, 200),
