@@ -80,7 +80,7 @@ class Duplicates:
 
     def find(self) -> None:
         """Decide. To be called once, when every candidate is there."""
-        for bucket in self._same:
+        for bucket in self._same.drain():
             self._find_same(bucket)
         if self._near is not None:
             self._find_near(self._near)
@@ -124,7 +124,7 @@ class Duplicates:
         left, right = (order[np.searchsorted(prints, edges[:, i], sorter=order)] for i in (0, 1))
         keeper = keepers(left, right, len(prints), known["given"].to_numpy())
         root = components(left, right, len(prints))
-        for table in spill:
+        for table in spill.drain():
             self._settle_near(table, known, order, keeper, root)
 
     def _settle_near(self, table: pa.Table, known: pa.Table, order: Ints, keeper: Ints, root: Ints) -> None:

@@ -93,7 +93,7 @@ def settle_known(
         )
     for table in known.left_out():
         _add(names, table["name"], LEFT, content=table["content"], reason=table["reason"])
-    for bucket in names:
+    for bucket in names.drain():
         _settle(bucket, decisions)
 
 

@@ -64,7 +64,7 @@ class Layout:
 
         Each is a table, and the places in it of the stretch, in order.
         """
-        buckets = iter(self._spill)
+        buckets = self._spill.drain()
         for code, count in enumerate(self._buckets):
             windows = max(1, -(-self._taken[code] // (WINDOW * FULL)))
             held, done = PLACED.empty_table(), 0

@@ -155,7 +155,7 @@ class Planner:
         order = sorted(classes, key=lambda label: (label is not None, label))
         rank = np.argsort([classes[label] for label in order])  # numbers that no order of parts decides
         strata = Strata(np.array([totals[classes[label]] for label in order], np.int64), self.split)
-        for bucket in groups:
+        for bucket in groups.drain():
             draws, codes, rows = (bucket[name].to_numpy() for name in _GROUPS.names)
             if len(draws):
                 scenes, at = np.unique(draws, return_inverse=True)
@@ -180,7 +180,7 @@ class Planner:
             codes = np.where((split != NO_SPLIT) & ~self.scenes.settled(marks["draw"]), split, codes)
             labels |= {label for label in kept["label"].unique().to_pylist() if label is not None}
             layout.add(_placed(kept, marks, rekey, codes), codes)
-        for part in _same_size(map(_by_name, dropped)):
+        for part in _same_size(map(_by_name, dropped.drain())):
             self.plan.add_part("dropped", part)
         for code, units in layout.units():
             self.plan.add_unit(units.cast(PLAN), NAMES[code])
@@ -198,7 +198,7 @@ def _pair(hashes: NDArray[np.uint64], rows: NDArray[np.int64]) -> pa.Table:
 
 def _settle_keys(keys: Spill, decisions: Decisions) -> None:
     """Whoever wants a key that somebody else wants too, or has, gets one of its own."""
-    for bucket in keys:
+    for bucket in keys.drain():
         hashes, rows = bucket["key"].to_numpy(), bucket["row"].to_numpy()
         if not len(hashes):
             continue

@@ -48,20 +48,29 @@ class Spill:
                 out.write_table(table)
         self._held, self._size, self._spilled = [], 0, True
 
-    def _take(self, bucket: int) -> pa.Table:
+    def _take(self, bucket: int, *, keep: bool) -> pa.Table:
         """What was written for a bucket, as one chunk."""
         path, parts = self._folder / f"{bucket}", [self.schema.empty_table()]
         if path.exists():
             with pa.OSFile(str(path), "rb") as file:
                 while file.tell() < file.size():
                     parts.append(pa.ipc.open_stream(file).read_all())
+            if not keep:
+                path.unlink()
         return pa.concat_tables(parts).combine_chunks()
 
     def __iter__(self) -> Iterator[pa.Table]:
         """Every bucket in turn, as often as asked. Adding is over."""
+        return self._each(keep=True)
+
+    def drain(self) -> Iterator[pa.Table]:
+        """Every bucket in turn, for the last time: each leaves the disk when it is read."""
+        return self._each(keep=False)
+
+    def _each(self, *, keep: bool) -> Iterator[pa.Table]:
         if self._spilled:
             self._flush()
-            yield from (self._take(bucket) for bucket in range(self.buckets))
+            yield from (self._take(bucket, keep=keep) for bucket in range(self.buckets))
             return
         dealt = dict(_dealt(self._held, self.schema))
         empty = self.schema.empty_table()

@@ -1,5 +1,7 @@
 import random
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -172,10 +174,23 @@ WAYS = {
 }
 
 
+def watched(add_unit: Callable[..., None], folder: Path, lying: list[set[str]]) -> Callable[..., None]:
+    """Takes down which parts of a plan that is being made have files on disk."""
+
+    def add(self: Plan, table: pa.Table, split: str) -> None:
+        add_unit(self, table, split)
+        places = (path.relative_to(folder).parts[1:] for path in folder.rglob("*") if path.is_file())
+        lying.append({"/".join(place[:2] if place[0] == "duplicates" else place[:1]) for place in places})
+        lying[-1] -= {"units", "dropped", "clusters"}  # the plan itself
+
+    return add
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_order_parts_and_memory_of_the_survey_decide_nothing(
-    way: str, monkeypatch: pytest.MonkeyPatch
+    way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """And what was read for the last time has left the disk."""
     settings = SETTINGS | WAYS[way]
     rows = everything()
     golden = plan(rows, settings)
@@ -192,7 +207,14 @@ def test_order_parts_and_memory_of_the_survey_decide_nothing(
     monkeypatch.setattr(layout, "HELD_BYTES", 8000)
     monkeypatch.setattr(layout, "BUCKET_BYTES", 0)
     monkeypatch.setattr(spill.Spill.__init__, "__kwdefaults__", {"held_bytes": 8000})
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    lying: list[set[str]] = []  # in the planner's folder, after each unit
+    monkeypatch.setattr(Plan, "add_unit", watched(Plan.add_unit, tmp_path, lying))
     small = make_plan(Survey(len(rows), parts), settings=settings)
+    assert "layout" in lying[0]
+    assert lying[-1] <= {"early", "later", "duplicates/fingerprints"} | (
+        set() if settings["shards"]["shuffle"] else {"layout"}  # read once more, for the next split
+    )
     assert small.digest == golden.digest
     assert small.samples.equals(golden.samples)
     assert sorted(small.table("clusters").to_pylist(), key=str) == sorted(
