@@ -1,6 +1,6 @@
 """Real processes that are killed: driver, worker, raylet; then the same job again, and the checker.
 
-python -m jobs.chaos.kills --points 50 --victims driver,worker,raylet
+python -m jobs.chaos.kills --points 50 --victims driver,worker,raylet --paths surveyed,plain
 """
 
 import argparse
@@ -24,6 +24,7 @@ from pipelines.shards.manifest import latest
 from pipelines.shards.storage import LocalStorage
 
 VICTIMS: Final = ("driver", "worker", "raylet")
+PATHS: Final = {"surveyed": "exact", "plain": "none"}  # what dedup decides: plain objects are opened once
 LIMIT_S: Final = 240.0  # of one run (I7)
 ATTEMPTS: Final = 4
 PICTURES: Final = 120
@@ -39,8 +40,8 @@ class Kill:
     happened: bool
 
 
-def write_job(folder: Path, *, pictures: int = PICTURES, seed: int = 0) -> Path:
-    """A source with a bad file and a double in it, and the job file that ingests it."""
+def write_job(folder: Path, *, pictures: int = PICTURES, seed: int = 0, path: str = "surveyed") -> Path:
+    """A source with a bad file and a double in it, and the job file that ingests it by one of PATHS."""
     import numpy as np
     from PIL import Image
 
@@ -52,12 +53,12 @@ def write_job(folder: Path, *, pictures: int = PICTURES, seed: int = 0) -> Path:
         (source / f"{i:04}.jpg").write_bytes(out.getvalue())
     (source / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     (source / "twice.jpg").write_bytes((source / "0000.jpg").read_bytes())
-    path = folder / "job.yaml"
-    path.write_text(
+    job = folder / "job.yaml"
+    job.write_text(
         f"kind: ingest\nmodality: image\nsource: {{uri: {source}}}\noutput: {folder / 'data'}\n"
-        "shards: {max_samples: 10}\ndedup: exact\nworkers: 2\n"
+        f"shards: {{max_samples: 10}}\ndedup: {PATHS[path]}\nworkers: 2\n"
     )
-    return path
+    return job
 
 
 def run_job(job: Path, output: Path) -> int:
@@ -171,25 +172,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--points", type=int, default=12)
     parser.add_argument("--victims", default=",".join(VICTIMS))
+    parser.add_argument("--paths", default=",".join(PATHS), help="taken in turn")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    bad = 0
+    bad, paths = 0, arguments.paths.split(",")
     with tempfile.TemporaryDirectory(prefix="rayloom-kills-") as temporary:
         folder = Path(temporary)
-        job = write_job(folder)
-        truth = golden(job, folder / "golden")
+        jobs = {path: write_job(folder / path, path=path) for path in paths}
+        truths = {path: golden(job, folder / path / "golden") for path, job in jobs.items()}
         for point in range(arguments.points):
+            path = paths[(arguments.seed + point) % len(paths)]
             rng = random.Random(arguments.seed + point)
             kinds = [("survey", 4), ("units", 12), ("done", 12), ("shards", 12)]
             kills = []
             for _ in range(rng.choice((1, 1, 2))):
                 kind, most = rng.choice(kinds)
                 kills.append((rng.choice(arguments.victims.split(",")), f"{kind}:{rng.randint(1, most)}"))
-            found = list(until_done(job, folder / f"data{point}", truth, kills))
+            found = list(until_done(jobs[path], folder / path / f"data{point}", truths[path], kills))
             bad += bool(found)
-            print(json.dumps({"seed": arguments.seed + point, "kills": kills, "found": found}), flush=True)
+            told = {"seed": arguments.seed + point, "path": path, "kills": kills, "found": found}
+            print(json.dumps(told), flush=True)
             if found:
                 again = f"--points 1 --seed {arguments.seed + point} --victims {arguments.victims}"
+                again += f" --paths {arguments.paths}"
                 print(f"again: python -m jobs.chaos.kills {again}", flush=True)
     return bool(bad)
 
