@@ -1,11 +1,14 @@
 """Object stores (s3, gs, az) and memory, through fsspec. Credentials come from the environment only."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import fsspec
 
+from modalities.base import BadSample
 from pipelines.sources.stores import Node, clean_name
 
 _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "s3": "s3fs"}
@@ -42,12 +45,39 @@ class ObjectStore:
         # a store may hold an empty object that stands for the folder itself; it is no file in it
         return [self._node(info) for info in found if info["name"].strip("/") != path.strip("/")]
 
-    def read(self, uri: str, offset: int, size: int) -> bytes:
+    def read(self, uri: str, offset: int, size: int, version: str = "") -> bytes:
         path = self._path(uri)
+        # Listed as empty, and an empty object has no range to ask for.
+        ranged = {} if offset == 0 and size == 1 else {"start": offset, "end": offset + size}
         with _as_oserror(uri):
-            if offset == 0 and size == 1:  # listed as empty, and an empty object has no range to ask for
-                return bytes(self.fs.cat_file(path))
-            return bytes(self.fs.cat_file(path, start=offset, end=offset + size))
+            if version and self.scheme == "s3":
+                data, came = self._read_s3(path, **ranged)
+            else:
+                data = bytes(self.fs.cat_file(path, **ranged))
+                came = self._node(self.fs.info(path)).version if version else ""
+        if came and came != version and _is_time(came) == _is_time(version):
+            raise BadSample("changed", f"{uri} was written to after it was listed; ingest it again")
+        return data
+
+    def _read_s3(self, path: str, start: int = 0, end: int | None = None) -> tuple[bytes, str]:
+        """The bytes and the etag of one answer: no second request, and no time between the two."""
+        from fsspec.asyn import sync
+        from s3fs.core import _error_wrapper
+
+        bucket, key, _ = self.fs.split_path(path)
+        ranged = {} if end is None else {"Range": f"bytes={start}-{end - 1}"}
+
+        async def answered() -> tuple[bytes, str]:
+            answer = await self.fs._call_s3("get_object", Bucket=bucket, Key=key, **ranged)
+            async with answer["Body"] as body:
+                return await body.read(), answer.get("ETag", "").strip('"')
+
+        async def tried() -> tuple[bytes, str]:
+            found: tuple[bytes, str] = await _error_wrapper(answered, retries=self.fs.retries)  # cut bodies
+            return found
+
+        found: tuple[bytes, str] = sync(self.fs.loop, tried)
+        return found
 
     def _path(self, uri: str) -> str:
         path: str = self.fs._strip_protocol(uri)
@@ -56,14 +86,24 @@ class ObjectStore:
     def _node(self, info: dict[str, Any]) -> Node:
         path = info["name"].rstrip("/")
         is_folder = info["type"] == "directory"
-        version = next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
         return Node(
             name=clean_name(path.rpartition("/")[2]),
             uri=f"{self.scheme}://{path}",
             is_folder=is_folder,
             size=0 if is_folder else int(info["size"] or 0),
-            version="" if is_folder else version.strip('"'),
+            version="" if is_folder else _version(info),
         )
+
+
+def _version(info: dict[str, Any]) -> str:
+    """The etag, or where there is none a time, in seconds: drivers give it in several forms."""
+    found = next((info[key] for key in _VERSIONS if info.get(key)), "")
+    return str(found.timestamp() if isinstance(found, datetime) else found).strip('"')
+
+
+def _is_time(version: str) -> bool:
+    """A listing without etags gives times, and then the etag of one answer is nothing to compare with."""
+    return re.fullmatch(r"\d+\.\d+", version) is not None
 
 
 @contextmanager

@@ -19,7 +19,8 @@ def open_entry(
 ) -> tuple[Raw, dict[str, bytes]]:
     """The object, and the bytes of its sidecars by extension.
 
-    `as_listed`: local files must still be of the time that the listing saw, else they are "changed".
+    `as_listed`: local files must still be of the time that the listing saw, and what lies in an object store
+    of its etag, else they are "changed".
 
     Raises:
         BadSample: unreadable (gone, cut, refused by the storage), too-large (more than `max_bytes` to hold in
@@ -65,7 +66,7 @@ class _Reader:
             if is_local(part.uri):
                 data = read_regular(part.uri, part.offset, want, self._version(part))
             else:
-                data = self._store(part.uri).read(part.uri, part.offset, want)
+                data = self._store(part.uri).read(part.uri, part.offset, want, self._version(part))
         except BadSample:
             raise
         except (OSError, ValueError) as error:

@@ -37,8 +37,11 @@ class Store(Protocol):
     def scan(self, folder: str) -> list[Node]:
         """What is in a folder, in no order. OSError if it cannot be read."""
 
-    def read(self, uri: str, offset: int, size: int) -> bytes:
-        """`size` bytes from `offset`, fewer at the end of the object. OSError, BadSample."""
+    def read(self, uri: str, offset: int, size: int, version: str = "") -> bytes:
+        """`size` bytes from `offset`, fewer at the end of the object. OSError, BadSample.
+
+        `version`: what a listing saw; an object that was written to since is BadSample "changed".
+        """
 
 
 def local_path(uri: str) -> Path:
@@ -111,8 +114,8 @@ class LocalStore:
             clean = _is_text(path)
             return [self._listed(item, clean) for item in found]
 
-    def read(self, uri: str, offset: int, size: int) -> bytes:
-        return read_regular(uri, offset, size)
+    def read(self, uri: str, offset: int, size: int, version: str = "") -> bytes:
+        return read_regular(uri, offset, size, version)
 
     def _listed(self, item: os.DirEntry[str], clean: bool) -> Node:
         status = item.stat(follow_symlinks=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pytest
 
@@ -33,7 +34,7 @@ SETTINGS: dict[str, Any] = {
 Write = Callable[[Path], None]
 
 
-def listed(folder: Path, modality: str, **fields: Any) -> list[Entry]:
+def listed(folder: Path | str, modality: str, **fields: Any) -> list[Entry]:
     given = {"synth": None, "labels": "auto", "glob": None, "uri_column": "uri", "label_column": "label"}
     source = SimpleNamespace(uri=str(folder), caption_column="caption", seed=0, **(given | fields))
     return list(list_source(source, modalities.get(modality)))
@@ -182,6 +183,26 @@ def test_what_changes_between_listing_and_packing_is_set_aside_and_the_books_clo
     marks = [read_done(storage, name, unit) for unit in range(plan.units)]
     assert sum(mark.counts["written"] for mark in marks if mark) == plan.num_samples - 2
     assert sum(mark.counts["quarantined"] for mark in marks if mark) == 2
+
+
+def test_what_a_store_says_was_written_since_the_listing_is_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same size, and a picture still: nothing but the store's word tells it."""
+    monkeypatch.setenv("RAYLOOM_SANDBOX", "0")
+    make_pictures(tmp_path / "source")
+    fs = fsspec.filesystem("memory")
+    for path in (tmp_path / "source").glob("[0-3].png"):
+        fs.pipe_file(f"/opened-once/{path.name}", path.read_bytes())
+    plan = plan_of(listed("memory://opened-once", "image"), "image", PLAIN, plain=True)
+    fs.pipe_file("/opened-once/3.png", fs.cat_file("/opened-once/3.png"))
+    storage = packed(plan, "image", tmp_path / "data")
+    fs.rm("/opened-once", recursive=True)
+    assert [(row["name"], row["reason"]) for row in left_out(storage)] == [("3.png", "changed")]
+    names = {
+        r["source"] for key in storage.list("index/") for r in from_parquet(storage.get(key)).to_pylist()
+    }
+    assert names == {"0.png", "1.png", "2.png"}
 
 
 class Overtaken(LocalStorage):

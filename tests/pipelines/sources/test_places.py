@@ -1,7 +1,9 @@
 """Which places are read at all, and object stores: memory and S3 (a server on loopback)."""
 
+import io
 import os
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -148,6 +150,42 @@ def test_what_vanishes_or_changes_in_a_store_is_refused(listing: Lister, s3: str
             open_entry(entry)
     with pytest.raises(BadSample, match="too-large"):
         open_entry(grown, max_bytes=0)
+
+
+@pytest.mark.parametrize("place", ["memory", "s3"])
+def test_what_was_written_to_since_the_listing_is_told_where_that_matters(
+    listing: Lister, request: pytest.FixtureRequest, place: str
+) -> None:
+    """Of the same size, so that only the version that the store gives can tell."""
+    root = request.getfixturevalue(place)
+    fill(root, {"w/a.jpg": b"AAA", "w/b.jpg": b"BBB", "w/empty.jpg": b"", "w/t.tar": tar_of({"m.jpg": b"M"})})
+    before = listing(f"{root}/w")
+    assert [open_entry(e, as_listed=True)[0].content for e in before] == [b"AAA", b"BBB", b"", b"M"]
+    fill(root, {"w/a.jpg": b"aaa", "w/t.tar": tar_of({"m.jpg": b"m"})})
+    first, second, empty, member = before
+    for entry in (first, member):
+        with pytest.raises(BadSample, match=r"changed: .* was written to after it was listed"):
+            open_entry(entry, as_listed=True)
+        open_entry(entry)  # whoever compares contents anyway
+    assert [open_entry(e, as_listed=True)[0].content for e in (second, empty)] == [b"BBB", b""]
+    fsspec.filesystem(place).rm_file(f"{root}/w/b.jpg")
+    with pytest.raises(BadSample, match="unreadable"):
+        open_entry(second, as_listed=True)
+
+
+def test_a_store_that_lists_times_and_no_etags_is_believed(listing: Lister, s3: str) -> None:
+    fill(s3, {"x/a.jpg": b"AAA"})
+    [entry] = listing(f"{s3}/x")
+    timed = entry._replace(content=entry.content._replace(version="1767225600.0"))
+    assert open_entry(timed, as_listed=True)[0].content == b"AAA"
+
+
+def tar_of(members: dict[str, bytes]) -> bytes:
+    with tarfile.open(fileobj=(out := io.BytesIO()), mode="w") as tar:
+        for name, data in members.items():
+            (info := tarfile.TarInfo(name)).size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return out.getvalue()
 
 
 def test_a_missing_driver_is_named(listing: Lister, monkeypatch: pytest.MonkeyPatch) -> None:
