@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from pipelines.jsontext import digest
 from pipelines.parquet import from_parquet, to_parquet
+from pipelines.shards.ahead import ahead
 from pipelines.shards.duplicates import CLUSTERS
 from pipelines.shards.known import Known
 from pipelines.shards.marks import (
@@ -88,10 +89,15 @@ class Plan:
         units = [unit["digest"] for unit in self.dealt]
         return digest([self.settings, self.classes, units, self.parts.get("dropped", [])])
 
-    def add_unit(self, table: pa.Table, split: str) -> None:
-        """The next unit's rows, as PLAN."""
-        unit = {"samples": table.num_rows, "num_bytes": pc.sum(table["num_bytes"]).as_py(), "split": split}
-        self.dealt.append({**unit, "digest": self._write("units", self.units, table)})
+    def add_units(self, units: Iterator[tuple[str, pa.Table]]) -> None:
+        """Split and rows, as PLAN, of one unit after the other. Several are compressed at a time."""
+
+        def add(numbered: tuple[int, tuple[str, pa.Table]]) -> dict[str, Any]:
+            number, (split, table) = numbered
+            num_bytes, digest = pc.sum(table["num_bytes"]).as_py(), self._write("units", number, table)
+            return {"samples": table.num_rows, "num_bytes": num_bytes, "split": split, "digest": digest}
+
+        self.dealt += ahead(add, enumerate(units, self.units))
 
     def add_part(self, what: str, table: pa.Table) -> None:
         """More of what was dropped, or of the clusters."""

@@ -182,8 +182,7 @@ class Planner:
             layout.add(_placed(kept, marks, rekey, codes), codes)
         for part in _same_size(map(_by_name, dropped.drain())):
             self.plan.add_part("dropped", part)
-        for code, units in layout.units():
-            self.plan.add_unit(units.cast(PLAN), NAMES[code])
+        self.plan.add_units((NAMES[code], unit.cast(PLAN)) for code, unit in layout.units())
         numbers = self.plan.settings.get("classes") == "numbers"
         self.plan.classes = _classes(labels, self.known.classes if self.known else [], numbers=numbers)
 

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipelines.shards.ahead import ahead
+
 HELD_BYTES = 16 * 2**20  # in memory before they are written
 ROWS = 2**18  # of one bucket at most, about: what a step holds in memory
 FEWER_ROWS, MANY = 2**14, 2**9  # of one bucket while there are not so many buckets: small jobs need little
@@ -40,12 +42,16 @@ class Spill:
             self._flush()
 
     def _flush(self) -> None:
-        for bucket, table in _dealt(self._held, self.schema):
+        def write(item: tuple[int, pa.Table, NDArray[np.int64]]) -> None:
+            bucket, table, rows = item
             with (
                 open(self._folder / f"{bucket}", "ab") as file,
                 pa.ipc.new_stream(file, self.schema, options=_LZ4) as out,
             ):
-                out.write_table(table)
+                out.write_table(table.take(pa.array(rows)))
+
+        for _ in ahead(write, _dealt(self._held, self.schema)):  # rearranging and compressing, by all cores
+            pass
         self._held, self._size, self._spilled = [], 0, True
 
     def _take(self, bucket: int, *, keep: bool) -> pa.Table:
@@ -72,7 +78,9 @@ class Spill:
             self._flush()
             yield from (self._take(bucket, keep=keep) for bucket in range(self.buckets))
             return
-        dealt = dict(_dealt(self._held, self.schema))
+        dealt = {
+            bucket: table.take(pa.array(rows)) for bucket, table, rows in _dealt(self._held, self.schema)
+        }
         empty = self.schema.empty_table()
         yield from (dealt.pop(bucket, empty) for bucket in range(self.buckets))
 
@@ -91,16 +99,17 @@ _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 
 def _dealt(
     held: list[tuple[pa.Table, NDArray[np.int64]]], schema: pa.Schema
-) -> Iterator[tuple[int, pa.Table]]:
+) -> Iterator[tuple[int, pa.Table, NDArray[np.int64]]]:
+    """Each bucket that gets rows, all that is held as one table, and which rows of it in their order."""
     if not held:
         return
     table = pa.concat_tables(table for table, _ in held).cast(schema).combine_chunks()
     numbers = np.concatenate([numbers for _, numbers in held])
     order = np.argsort(numbers, kind="stable")
-    table, numbers = table.take(pa.array(order)), numbers[order]
+    numbers = numbers[order]
     starts = np.flatnonzero(np.diff(numbers, prepend=-1))
     for start, end in zip(starts, [*starts[1:], len(numbers)], strict=True):
-        yield int(numbers[start]), table.slice(start, end - start)
+        yield int(numbers[start]), table, order[start:end]
 
 
 def num_buckets(rows: int) -> int:

@@ -174,14 +174,22 @@ WAYS = {
 }
 
 
-def watched(add_unit: Callable[..., None], folder: Path, lying: list[set[str]]) -> Callable[..., None]:
-    """Takes down which parts of a plan that is being made have files on disk."""
+def watched(add_units: Callable[..., None], folder: Path, lying: list[set[str]]) -> Callable[..., None]:
+    """Takes down which parts of a plan that is being made have files on disk, unit after unit."""
 
-    def add(self: Plan, table: pa.Table, split: str) -> None:
-        add_unit(self, table, split)
+    def look() -> None:
         places = (path.relative_to(folder).parts[1:] for path in folder.rglob("*") if path.is_file())
         lying.append({"/".join(place[:2] if place[0] == "duplicates" else place[:1]) for place in places})
         lying[-1] -= {"units", "dropped", "clusters"}  # the plan itself
+
+    def add(self: Plan, units: Iterator[Any]) -> None:
+        def looked_at() -> Iterator[Any]:
+            for unit in units:
+                look()
+                yield unit
+            look()
+
+        add_units(self, looked_at())
 
     return add
 
@@ -209,7 +217,7 @@ def test_order_parts_and_memory_of_the_survey_decide_nothing(
     monkeypatch.setattr(spill.Spill.__init__, "__kwdefaults__", {"held_bytes": 8000})
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     lying: list[set[str]] = []  # in the planner's folder, after each unit
-    monkeypatch.setattr(Plan, "add_unit", watched(Plan.add_unit, tmp_path, lying))
+    monkeypatch.setattr(Plan, "add_units", watched(Plan.add_units, tmp_path, lying))
     small = make_plan(Survey(len(rows), parts), settings=settings)
     assert "layout" in lying[0]
     assert lying[-1] <= {"early", "later", "duplicates/fingerprints"} | (
