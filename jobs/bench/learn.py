@@ -64,7 +64,6 @@ TRIALS = {
         {"uniformer_video_nano": {}, "fna_video_nano": BATCH},
         speeds.write,
         ingest=["split.val=0.2", "split.test=0.3"],
-        train=["steps=250", "learning_rate=3e-3"],
         recipe="speeds",
     ),
     "pointcloud": Trial(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jobs.config import InferJob, IngestJob, TrainJob, load_job
-from jobs.recipes import scenes, tiles
+from jobs.recipes import scenes, speeds, tiles
 
 RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
 FILES = sorted(RECIPES.glob("*/*.yaml"))
@@ -78,6 +78,39 @@ def test_tiles_of_one_photograph_do_not_overlap(tmp_path: Path) -> None:
         assert len(corners) == tiles.TILES
         assert len(set(corners)) == len(corners)
         assert all(y % tiles.TILE == x % tiles.TILE == 0 for y, x in corners)
+
+
+def test_squares_of_films_share_neither_a_place_nor_a_time() -> None:
+    film = np.zeros((2 * speeds.LENGTH + 5, 2 * speeds.SIDE + 3, 3 * speeds.SIDE + 1, 3), np.uint8)
+    for spot in speeds.spots("film", film):
+        assert not spot.pixels.any()
+        spot.pixels[...] = 1  # a view of the film: whoever comes again finds it
+        start = spot.stretch * speeds.LENGTH
+        assert film[start, spot.top, spot.left].all()
+    assert film.sum() == 2 * speeds.LENGTH * 2 * 3 * speeds.SIDE**2 * 3
+
+
+def test_clips_of_a_square_hold_frames_of_the_film_as_they_are(shared_data: Path, tmp_path: Path) -> None:
+    film = speeds.decode(speeds.paths(shared_data / "video")[-1])
+    spot = next(spot for spot in speeds.spots("carphone", film) if spot.stretch == 1 and spot.moves)
+    square = np.s_[spot.top : spot.top + speeds.SIDE, spot.left : spot.left + speeds.SIDE]
+    for label, speed in speeds.SPEEDS.items():
+        path = tmp_path / f"{label}.mp4"
+        path.write_bytes(speeds.clip(spot, speed))
+        at = speeds.LENGTH + speed * np.arange(speeds.FRAMES)
+        assert np.array_equal(speeds.decode(path), film[at][(slice(None), *square)])
+
+
+def test_a_square_moves_unless_it_is_still_or_cut() -> None:
+    t = np.arange(speeds.LENGTH)[:, None, None, None]
+    frames = np.broadcast_to(t, (speeds.LENGTH, speeds.SIDE, speeds.SIDE, 3))
+
+    def moves(values: np.ndarray) -> bool:
+        return speeds.Spot("film", 0, 0, 0, values.astype(np.uint8)).moves
+
+    assert moves(4 * frames)
+    assert not moves(2 * frames)
+    assert not moves(4 * frames + 60 * (frames >= 16))
 
 
 def test_points_of_a_scene_lie_on_what_their_class_says() -> None:
