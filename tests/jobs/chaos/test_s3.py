@@ -82,11 +82,23 @@ def test_every_kind_of_fault_is_survived(
 
 
 @LONG
-def test_an_outage_is_waited_for(proxy: Proxy, opened: Open, work: Work, truth: Truth) -> None:
-    proxy.faults.down = True
-    back = threading.Timer(1.5, lambda: setattr(proxy.faults, "down", False))
-    back.start()
-    assert build(opened(attempts=200), work, random.Random(0)) == truth.digest
+@pytest.mark.timeout(300)
+def test_an_outage_of_a_minute_is_waited_for(
+    proxy: Proxy, tmp_path: Path, opened: Open, work: Work, truth: Truth
+) -> None:
+    """By the policy as it is, in the middle of a run."""
+    storage = RetryingStorage(ObjectStorage(f"s3://datasets/{tmp_path.name}"), Retry(rng=random.Random(0)))
+    packed: list[int] = []
+
+    def pack(storage: Storage, plan: str, unit: int) -> Done:
+        if not packed:
+            proxy.faults.down = True
+            threading.Timer(60, lambda: setattr(proxy.faults, "down", False)).start()
+        packed.append(unit)
+        return pack_unit(storage, plan, unit)
+
+    assert build(storage, work, random.Random(0), pack=pack) == truth.digest
+    assert len(packed) == work.plan.units  # nothing from the start again
     assert proxy.faults.happened["down"] > 3
     assert violations(opened(), truth, thorough=True) == []
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -203,6 +204,34 @@ def test_what_a_store_says_was_written_since_the_listing_is_set_aside(
         r["source"] for key in storage.list("index/") for r in from_parquet(storage.get(key)).to_pylist()
     }
     assert names == {"0.png", "1.png", "2.png"}
+
+
+def test_a_sample_that_no_tar_can_hold_costs_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member whose name is longer than the format has room for rides along in an older tar."""
+    monkeypatch.setenv("RAYLOOM_SANDBOX", "0")
+    make_pictures(tmp_path / "pictures")
+    (tmp_path / "source").mkdir()
+    with tarfile.open(tmp_path / "source/old.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name in "012":
+            tar.add(tmp_path / f"pictures/{name}.png", f"{name}.png")
+            tar.add(tmp_path / "pictures/bad.png", f"{name}.{'x' * (120 if name == '1' else 20)}")
+    rows = survey_entries(listed(tmp_path / "source", "image"), modalities.get("image"), [], sandbox=False)
+    assert [row["status"] for row in rows] == ["ok"] * 3
+    plan = make_plan(pa.Table.from_pylist(rows, schema=SURVEY), settings=PLAIN)
+    storage = packed(plan, "image", tmp_path / "data")
+    [row] = left_out(storage)
+    assert (row["name"], row["reason"]) == ("old.tar/1.png", "does-not-fit")
+    assert "x" * 120 in row["detail"]
+    [shard] = storage.list("shards/")
+    with tarfile.open(Path(storage.url, shard)) as tar:
+        assert {name.partition(".")[0][-1] for name in tar.getnames()} == {"0", "2"}
+        assert len(tar.getnames()) == 6
+    name = next(storage.list("runs/")).split("/")[1]
+    assert [read_done(storage, name, unit).counts for unit in range(plan.units)] == [  # type: ignore[union-attr]
+        {"written": 2, "quarantined": 1, "filtered": 0}
+    ]
 
 
 class Overtaken(LocalStorage):
