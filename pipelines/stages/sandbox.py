@@ -293,6 +293,7 @@ class Sandbox:
         ends = self._line.theirs
         numbers = (",".join(map(str, ends)), str(os.getpid()), str(self.memory_bytes))
         read = [*libraries(everything=self.module is not None), *sorted(self._readable)]
+        self._served, self._up = 0, False  # before there is a child: an interrupt may come at once
         try:
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", CELL, *numbers, self.module or "", modality, *read],
@@ -304,7 +305,6 @@ class Sandbox:
             raise
         self._line.started()
         self.starts += 1
-        self._served, self._up = 0, False
 
     def _greet(self) -> None:
         try:
