@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.shards.storage import LocalStorage, Storage, open_storage
+from pipelines.seal import Corrupt, seal, unseal
+from pipelines.shards.storage import LocalStorage, Storage, open_storage, read_verified
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,30 @@ def test_of_many_writers_at_once_exactly_one_wins(tmp_path: Path) -> None:
         thread.join()
     assert len(wins) == 1
     assert storage.get("race") == str(wins[0]).encode() * 10_000
+
+
+class Noisy(LocalStorage):
+    """Flips a bit of the first answers."""
+
+    flips = 0
+
+    def get(self, key: str, offset: int = 0, size: int | None = None) -> bytes:
+        content = super().get(key, offset, size)
+        self.flips -= 1
+        return content if self.flips < 0 else bytes([content[0] ^ 1]) + content[1:]
+
+
+def test_a_bit_that_flips_on_the_way_is_read_again_and_one_that_lies_there_is_told(tmp_path: Path) -> None:
+    storage = Noisy(tmp_path)
+    storage.put("a/b", seal({"some": "thing"}))
+    storage.flips = 1
+    assert read_verified(storage, "a/b", unseal)["some"] == "thing"
+    assert storage.flips == -1  # twice, and no third time
+    storage.flips = 2
+    with pytest.raises(Corrupt, match=f"a/b in {tmp_path} is damaged: "):
+        read_verified(storage, "a/b", unseal)
+    with pytest.raises(FileNotFoundError):
+        read_verified(storage, "a/c", unseal)
 
 
 def test_staging_leaves_nothing_behind(tmp_path: Path) -> None:
