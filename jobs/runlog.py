@@ -6,10 +6,13 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from jobs.config.schema import TrainJob
+
+MLFLOW = "MLFLOW_TRACKING_URI"  # where a user tells mlflow of a server
 
 
 class RunLog:
@@ -21,11 +24,13 @@ class RunLog:
 
     def open(self, step: int, **facts: Any) -> None:
         """Drop what was logged after `step`, from which this process goes on, and say who starts."""
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._accelerator.log_with:
-            self._accelerator.init_trackers("rayloom", config=_flat(self._job.resolved()))
+            config = _flat(self._job.resolved())
+            self._accelerator.init_trackers("rayloom", config=config, init_kwargs=_places(self._job))
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         kept = [line for line in lines if _step(line) <= step]
         fresh = self.path.with_suffix(".new")
@@ -70,12 +75,27 @@ def trackers_of(job: TrainJob) -> list[str]:
         raise ValueError(f"trackers: {', '.join(missing)} is not installed; pip install {' '.join(missing)}")
     if "tensorboard" in job.trackers and not local:
         raise ValueError(f"trackers: tensorboard writes to a folder, and output is {job.output}")
+    if "mlflow" in job.trackers and not local and MLFLOW not in os.environ:
+        raise ValueError(f"trackers: mlflow needs {MLFLOW}, its server, where output is {job.output}")
     return list(job.trackers)
 
 
 def tracking_folder(job: TrainJob) -> str | None:
     """Where trackers that write files write them."""
     return None if "://" in job.output else str(Path(job.output, "tensorboard"))
+
+
+def _places(job: TrainJob) -> dict[str, Any]:
+    """What trackers call the run, and where they keep it that would keep it in a worker's current folder."""
+    known: dict[str, Any] = {"mlflow": {"run_name": job.output}, "wandb": {"name": job.output}}
+    if "://" not in job.output:
+        known["wandb"]["dir"] = job.output
+        if "mlflow" in (job.trackers or ()) and MLFLOW not in os.environ:
+            mlflow = import_module("mlflow")  # an extra, which mypy need not find
+            mlflow.set_tracking_uri(f"sqlite:///{Path(job.output, 'mlflow.db').resolve()}")
+            os.environ.pop(MLFLOW, None)  # which mlflow sets, for processes of its own
+            known["mlflow"]["logging_dir"] = str(Path(job.output, "mlflow").resolve())
+    return known
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
