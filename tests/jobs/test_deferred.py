@@ -1,17 +1,14 @@
 """Weights made one after another: the bits that a model has at once, and never all of them in memory."""
 
-import weakref
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from jobs.deferred import Deferred
 from models import create_model
+from tests.jobs.living import Living
 
 # Window bias, convolutions, tables of numbers, reparametrised norms, drawn buffers, truncated normals.
 NAMES = (
@@ -37,26 +34,6 @@ def test_every_weight_and_the_next_random_number_are_those_of_the_whole_model(na
     assert found.keys() == want.keys()
     assert all(torch.equal(found[weight], value) for weight, value in want.items())
     assert torch.equal(torch.rand(1), after)
-
-
-class Living(TorchDispatchMode):
-    """The most bytes of tensors that lived at a time."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.bytes: dict[int, int] = {}
-        self.most = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor) and not tensor.is_meta:
-                memory = tensor.untyped_storage()
-                if id(memory) not in self.bytes:
-                    self.bytes[id(memory)] = memory.nbytes()
-                    weakref.finalize(memory, self.bytes.pop, id(memory), None)
-        self.most = max(self.most, sum(self.bytes.values()))
-        return result
 
 
 def most_bytes(work: Callable[[], object]) -> int:

@@ -15,6 +15,7 @@ import pytest
 from jobs import checkpoint
 from jobs.checkpoint import Checkpoint
 from jobs.loop import Run
+from jobs.wiring import build_task
 from pipelines.shards.storage import open_storage
 
 Config = Callable[..., dict[str, Any]]
@@ -23,6 +24,10 @@ HOW: dict[str, Any] = {
     "batch_size": 8, "average": 0.9, "accumulate": 2, "layer_decay": 0.8, "recompute": True, "keep": None,
     "schedule": "constant", "warmup_steps": 0, "validation": {"every": 3},
 }  # fmt: skip
+MANY: dict[str, Any] = {
+    "name": "window_nano",
+    "options": {"depths": [2, 8, 1]},
+}  # weights, none of them large
 
 
 def by_two(folder: Path, configs: list[dict[str, Any]]) -> None:
@@ -69,6 +74,8 @@ def runs(config_of: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
             config("cut", **divided) | {"until": 3},
             config("cut", **divided),
             config("elastic", steps=9, **divided) | {"until": 6},
+            config("start", model=MANY, average=None, **divided)
+            | {"until": 0, "starts_in": str(folder / "most")},
             *(
                 config(f"several_{how}", steps=4, workers=2, parallel=how, more=hidden)
                 for how in ("ddp", "fsdp")
@@ -135,6 +142,15 @@ def test_one_then_two_then_one_worker_see_the_samples_that_one_sees(
     starts = [(record["step"], record["start"]["workers"]) for record in records if "start" in record]
     assert starts == [(0, 1), (3, 2), (6, 1)]
     assert losses(runs / "elastic") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
+
+
+def test_no_process_of_a_divided_run_starts_with_the_whole_model(
+    runs: Path, config_of: Config, tmp_path: Path
+) -> None:
+    whole = sum(weight.nbytes for weight in build_task(config_of(tmp_path, model=MANY)["spec"]).parameters())
+    for rank in (0, 1):
+        most = int((runs / f"most-{rank}").read_text())
+        assert 0.5 * whole <= most <= 0.75 * whole, "the process's half, a whole weight, and its part of it"
 
 
 def test_a_damaged_part_costs_its_checkpoint(runs: Path, tmp_path: Path) -> None:
