@@ -6,11 +6,12 @@ python -m jobs.chaos.proxy --upstream http://127.0.0.1:9000 --port 9100 --faults
 import argparse
 import http.client
 import random
+import re
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
@@ -95,9 +96,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(status, headers, answer[: self.faults.place(len(answer))], size=len(answer))
             return self._hang_up()
         if kind == "flip" and answer and self.command == "GET" and status in (200, 206):
-            place = self.faults.place(len(answer))
-            answer = answer[:place] + bytes([answer[place] ^ 1]) + answer[place + 1 :]
+            answer = self._flipped(answer)
         return self._send(status, headers, answer)
+
+    def _flipped(self, answer: bytes) -> bytes:
+        """A bit anywhere; of a listing, whose names have no checksum but that of TLS, in one of its times."""
+        places: Sequence[int] = range(len(answer))
+        if b"<ListBucketResult" in answer[:200]:
+            times = [m.span(1) for m in re.finditer(rb"<LastModified>([^<]+)<", answer)]
+            places = [place for start, end in times for place in range(start, end)]
+        if not places:
+            return answer
+        place = places[self.faults.place(len(places))]
+        return answer[:place] + bytes([answer[place] ^ 1]) + answer[place + 1 :]
 
     def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         drop = (*SILENT, "if-none-match") if self.faults.strip else SILENT

@@ -19,6 +19,10 @@ _TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
 _PART_BYTES = 5 * 2**20  # the smallest that S3 takes
 
 
+class Garbled(ConnectionError):
+    """An answer that makes no sense; the next one may."""
+
+
 class ObjectStorage(Storage):
     """An object store as fsspec sees it; `mode="create"` is its conditional write. No retries of its own."""
 
@@ -79,16 +83,21 @@ class ObjectStorage(Storage):
 
     def size(self, key: str) -> int | None:
         try:
-            return int(self.files.info(f"{self.root}/{key}")["size"])
+            with _understood(key):
+                return int(self.files.info(f"{self.root}/{key}")["size"])
         except FileNotFoundError:
             return None
 
     def list(self, prefix: str) -> Iterator[str]:
+        folder = f"{self.root}/{prefix}"
         try:
-            found = self.files.find(f"{self.root}/{prefix}")
+            with _understood(prefix):
+                found = sorted(self.files.find(folder))
         except FileNotFoundError:
             return
-        yield from sorted(path.removeprefix(f"{self.root}/") for path in found)
+        if strange := [path for path in found if not path.startswith(folder)]:
+            raise Garbled(f"the listing of {folder} names {strange[0]}")
+        yield from (path.removeprefix(f"{self.root}/") for path in found)
 
     def delete(self, key: str) -> None:
         if self.files.exists(path := f"{self.root}/{key}"):
@@ -96,7 +105,8 @@ class ObjectStorage(Storage):
 
     def modified(self, key: str) -> float | None:
         try:
-            info = self.files.info(f"{self.root}/{key}")
+            with _understood(key):
+                info = self.files.info(f"{self.root}/{key}")
         except FileNotFoundError:
             return None
         return _seconds(next(info[name] for name in _TIMES if info.get(name)))
@@ -140,6 +150,15 @@ class ObjectStorage(Storage):
     def staging(self) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="rayloom-") as folder:
             yield Path(folder)
+
+
+@contextmanager
+def _understood(what: str) -> Iterator[None]:
+    """Drivers read times and numbers out of answers that no checksum protects."""
+    try:
+        yield
+    except (ValueError, OverflowError) as e:
+        raise Garbled(f"{what}: {type(e).__name__}: {e}") from e
 
 
 def _options(scheme: str) -> dict[str, Any]:

@@ -81,6 +81,26 @@ def test_every_kind_of_fault_is_survived(
     assert violations(opened(), truth, thorough=True) == []
 
 
+@pytest.mark.parametrize("wrong", ["time", "name"])
+def test_a_listing_that_makes_no_sense_is_asked_for_again(
+    wrong: str, proxy: Proxy, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = opened()
+    storage.put("a/b", b"c")
+    garbled: list[bytes] = []
+
+    def flipped(self: object, answer: bytes) -> bytes:
+        before, after = (b"T", b"U") if wrong == "time" else (b"/a/b<", b"/q/b<")
+        if len(garbled) < 2 and before in answer:
+            garbled.append(answer := answer.replace(before, after))
+        return answer
+
+    monkeypatch.setattr("jobs.chaos.proxy._Handler._flipped", flipped)
+    proxy.faults.kinds, proxy.faults.rate = ("flip",), 1.0
+    assert list(storage.list("a/")) == ["a/b"]
+    assert len(garbled) == 2
+
+
 @LONG
 @pytest.mark.timeout(300)
 def test_an_outage_of_a_minute_is_waited_for(
