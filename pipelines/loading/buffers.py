@@ -24,7 +24,15 @@ class Pool:
         self._lock, self._pinned = threading.Lock(), pinned
 
     def take(self, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """An array whose block comes back by itself once nothing looks at the array, or at a tensor of it."""
+        """An array whose block comes back by itself once nothing looks at the array, or at a tensor of it.
+
+        Pinned blocks are left to torch: it keeps them, too, and it alone knows when a copy to a GPU has read
+        them, which may go on after the batch was dropped.
+        """
+        if self._pinned:
+            kind = torch.from_numpy(np.empty(0, dtype)).dtype
+            pinned: NDArray[Any] = torch.empty(tuple(shape), dtype=kind, pin_memory=True).numpy()
+            return pinned
         size = prod(shape) * dtype.itemsize
         block = self._block(size)
         whole = block[:size].view(dtype).reshape(shape)
@@ -43,9 +51,7 @@ class Pool:
                 best = min(fitting, key=lambda b: b.nbytes)
                 self._free = [b for b in self._free if b is not best]
                 return best
-        block: NDArray[np.uint8] = torch.empty(
-            max(1, size), dtype=torch.uint8, pin_memory=self._pinned
-        ).numpy()
+        block: NDArray[np.uint8] = torch.empty(max(1, size), dtype=torch.uint8).numpy()
         return block
 
     def _give(self, block: NDArray[np.uint8]) -> None:
@@ -107,7 +113,12 @@ class Assembly:
         if len(kept) < self.count:
             arrays = {name: whole[kept] for name, whole in arrays.items()}
             texts = {name: [values[at] for at in kept] for name, values in texts.items()}
-        return {**{name: torch.from_numpy(whole) for name, whole in arrays.items()}, **texts}
+        return {**{name: _tensor(whole) for name, whole in arrays.items()}, **texts}
+
+
+def _tensor(whole: NDArray[Any]) -> torch.Tensor:
+    """The tensor that an array was taken from, if there is one: of its memory torch knows who reads it."""
+    return whole.base if isinstance(whole.base, torch.Tensor) else torch.from_numpy(whole)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
