@@ -49,3 +49,10 @@ def test_skewed_sizes_fill_shards_alike() -> None:
 def test_in_order_keeps_the_order() -> None:
     dealt = deal_in_order(np.random.default_rng(1).integers(0, 500_000, 500), **LIMITS)
     assert (np.diff(dealt) >= 0).all()
+
+
+def test_the_largest_are_placed_first_so_that_no_shard_more_is_needed() -> None:
+    """In their order six of a third would leave no room for the last one anywhere."""
+    sizes = np.array([300_000] * 6 + [800_000])
+    dealt = deal_evenly(sizes, max_bytes=1_000_000, max_samples=100)
+    assert sorted(np.bincount(dealt, weights=sizes).tolist()) == [800_000, 900_000, 900_000]
