@@ -6,9 +6,10 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from jobs.scratch import scratch
 
@@ -24,6 +25,8 @@ ENVIRONMENT = {
     "GOMP_SPINCOUNT": "0",
 }
 STARTS = 2  # of a local Ray, on a machine that is too busy for the first
+NODE_STARTS = 5  # of one more node here, as tests have them
+T = TypeVar("T")
 
 
 @contextmanager
@@ -148,3 +151,14 @@ def _quiet() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def patiently(start: Callable[[], T]) -> T:
+    """Start a node. Ray gives it 30 s, however busy the machine is, so that one more try may be enough."""
+    for _ in range(NODE_STARTS - 1):
+        try:
+            return start()
+        except Exception as e:  # Ray raises nothing more special
+            if "timed out during startup" not in str(e):
+                raise
+    return start()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobs import checkpoint, ingest, train
-from jobs.cluster import ENVIRONMENT, ROOT, cluster
+from jobs.cluster import ENVIRONMENT, ROOT, cluster, patiently
 from jobs.config import IngestJob, TrainJob, load_job
 from pipelines.shards.storage import open_storage
 
@@ -136,9 +136,9 @@ def machines(count: int, *, cores: int) -> Iterator[Any]:
 
     os.environ.update(ENVIRONMENT | {"PYTHONPATH": str(ROOT)})
     head = {"num_cpus": 0, "include_dashboard": False, "_system_config": NOTICED_SOON}
-    found = Cluster(initialize_head=True, head_node_args=head)
+    found = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
     for _ in range(count):
-        found.add_node(num_cpus=cores)
+        patiently(lambda: found.add_node(num_cpus=cores))
     try:
         yield found
     finally:

@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from jobs.cluster import NODE_STARTS, patiently
+
 ROOT = Path(__file__).parents[2]
 STARTING = """
 import sys, time
@@ -94,3 +96,25 @@ def test_a_ray_that_does_not_come_up_is_started_again() -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=150, check=False,
     )  # fmt: skip
     assert done.stdout == "1\n", done.stderr
+
+
+def test_a_node_that_was_too_slow_to_start_is_started_again_and_no_other_error_is_hidden() -> None:
+    tries: list[str] = []
+
+    def start(*errors: str) -> str:
+        if len(tries) < len(errors):
+            tries.append(errors[len(tries)])
+            raise Exception(tries[-1])
+        return "up"
+
+    slow = "The current node timed out during startup. This could happen because ..."
+    assert patiently(lambda: start(slow, slow)) == "up"
+    assert tries == [slow, slow]
+    tries.clear()
+    with pytest.raises(Exception, match="no such port"):
+        patiently(lambda: start(slow, "no such port", slow))
+    assert tries == [slow, "no such port"]
+    tries.clear()
+    with pytest.raises(Exception, match="timed out during startup"):
+        patiently(lambda: start(*[slow] * 9))
+    assert len(tries) == NODE_STARTS

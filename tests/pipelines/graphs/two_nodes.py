@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.cluster import ENVIRONMENT, ROOT
+from jobs.cluster import ENVIRONMENT, ROOT, patiently
 from jobs.config.schema import IngestJob
 from jobs.ingest import SETTINGS
 from pipelines.graphs import ingest as graph
@@ -103,11 +103,9 @@ def main(work: Path, bucket: str) -> None:
         "health_check_period_ms": 500,
         "health_check_failure_threshold": 4,
     }
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": noticed_soon},
-    )
-    second = cluster.add_node(num_cpus=1)
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": noticed_soon}
+    cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
+    second = patiently(lambda: cluster.add_node(num_cpus=1))
     ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
     found: dict[str, Any] = {"nodes": sum(node["Alive"] for node in ray.nodes())}
     write_pictures(pictures := work / "pictures")
