@@ -44,6 +44,12 @@ def test_all_kinds_of_data_are_masked_and_every_task_has_a_recipe() -> None:
     }  # fmt: skip
 
 
+def test_every_folder_makes_its_dataset_trains_and_predicts() -> None:
+    for folder in {path.parent for path in FILES}:
+        kinds = {type(load_job(path)) for path in folder.glob("*.yaml")}
+        assert kinds == {IngestJob, TrainJob, InferJob}, folder.name
+
+
 @pytest.mark.parametrize("path", FILES, ids=names(FILES))
 def test_a_recipe_reads_what_its_folder_made(path: Path) -> None:
     job, made = load_job(path), f"recipes/{path.parent.name}"
