@@ -50,6 +50,15 @@ def test_another_setting_is_another_plan(change: dict[str, Any]) -> None:
     assert plan(survey(), SETTINGS | change).digest != plan(survey()).digest
 
 
+def test_what_is_left_out_belongs_to_the_plan() -> None:
+    """Two runs that write the same and leave out something else must not pass for one."""
+    rows = survey(20)
+    rows[3] |= {"status": "quarantined", "reason": "truncated", "detail": "at byte 7"}
+    golden = plan(rows).digest
+    rows[3]["detail"] = "at byte 8"
+    assert plan(rows).digest != golden
+
+
 def test_every_sample_is_in_one_unit_within_the_limits() -> None:
     table = plan(survey()).samples.to_pandas()
     assert sorted(table["name"]) == sorted(row["name"] for row in survey())
