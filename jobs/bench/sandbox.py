@@ -55,9 +55,9 @@ def _listed(folder: str, kind: Modality) -> Iterator[Entry]:
 
 
 def _survey(entries: list[Entry], kind: Modality, sandbox: bool | Sandbox) -> None:
-    for common, _, outcome in examined(entries, kind, [], sandbox=sandbox):
+    for entry, _, _, outcome in examined(entries, kind, [], sandbox=sandbox):
         if isinstance(outcome, BadSample):
-            raise AssertionError(f"{common['name']} is not good: {outcome}")
+            raise AssertionError(f"{entry.name} is not good: {outcome}")
 
 
 def _cpu(box: Sandbox) -> float:

@@ -12,8 +12,7 @@ Reason codes of `BadSample`, stable, because people count them:
     corrupt             the structure contradicts itself, or the decoder gave up
 """
 
-from dataclasses import dataclass
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from modalities.base import MAX_DECODED_BYTES, BadSample, check_decoded
 
@@ -54,8 +53,7 @@ class ImageMeta(TypedDict):
     timestamp: str | None  # EXIF, camera's clock without a zone: "2021-05-09T13:45:00"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Header:
+class Header(NamedTuple):  # and not a dataclass: millions are made, and a tuple is made in half the time
     """What a reader found. `width` and `height` as stored; see ImageMeta for the rest."""
 
     format: str

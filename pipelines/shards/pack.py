@@ -22,7 +22,7 @@ from pipelines.sources import Entry, open_entry
 from pipelines.stages.facts import before, class_name, member
 from pipelines.stages.process import Filtered, Found, Look, content_digest, passed, passes
 from pipelines.stages.sandbox import SandboxError, builder
-from pipelines.stages.survey import examined
+from pipelines.stages.survey import examined, head_of
 
 Made = tuple[Files, dict[str, Any]] | Filtered | BadSample  # members and index row of a sample, or why not
 
@@ -141,9 +141,6 @@ def _write_tar(
             else:
                 files, described = made
                 key = row["key"]
-                if problem := _does_not_fit(key, files):
-                    dropped.append(_drop(row, "quarantined", "does-not-fit", problem))
-                    continue
                 index.add({ext: tar.add(f"{key}.{ext}", files[ext]) for ext in sorted(files)}, described)
         digest = tar.finish()
     return index, digest, tar.size
@@ -162,24 +159,19 @@ class _Unit:
 
     def samples(self, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Made]]:
         """What becomes of each planned row, in their order, and the row with all that is known of it."""
-        looked = self._looked([row for row in rows if row["content"] is None])
-        for row in rows:
-            if row["content"] is None:  # nobody has opened it yet
-                row, look, outcome = next(looked)
-                yield row, _caught(self._plain, row, look, outcome)
-            else:
-                yield row, _caught(self._surveyed, row)
-
-    def _looked(
-        self, rows: list[dict[str, Any]]
-    ) -> Iterator[tuple[dict[str, Any], Look | BadSample, Found | BadSample]]:
-        """Plain objects, opened and examined as a survey would have done it."""
-        found = examined(
-            (Entry.from_json(row["entry"]) for row in rows), self.modality, (), decode=self.decode,
-            anonymous=self.anonymous, as_listed=self.as_listed, sandbox=self.decode,
+        entries = (Entry.from_json(row["entry"]) for row in rows if row["content"] is None)
+        looked = examined(
+            entries, self.modality, (), decode=self.decode, anonymous=self.anonymous,
+            as_listed=self.as_listed, sandbox=self.decode,
         )  # fmt: skip
-        for row, (known, look, outcome) in zip(rows, found, strict=True):
-            yield {**row, **{name: known.get(name) for name in ("content", "head")}}, look, outcome
+        for row in rows:
+            if row["content"] is not None:
+                yield row, _caught(self._surveyed, row)
+                continue
+            _, known, look, outcome = next(looked)  # nobody has opened it yet
+            row = {**row, "content": known.get("content")}
+            made = _caught(self._plain, row, look, outcome)
+            yield {**row, "head": head_of(known, look)} if isinstance(made, BadSample) else row, made
 
     def _plain(self, row: Mapping[str, Any], look: Look | BadSample, outcome: Found | BadSample) -> Made:
         """A sample that is built right after it was examined."""
@@ -225,8 +217,10 @@ class _Unit:
     def _described(
         self, row: Mapping[str, Any], look: Look, files: dict[str, bytes], given: dict[str, Any]
     ) -> tuple[Files, dict[str, Any]]:
-        """The members in full, and the index row but for their places."""
+        """The members in full, and the index row but for their places. BadSample: a tar cannot hold them."""
         self._tell(files, row, look.sidecars, given["meta"])
+        if problem := _does_not_fit(row["key"], files):
+            raise BadSample("does-not-fit", problem)
         described = {name: row[name] for name in ("key", "label", "caption", "group", "content", "arrays")}
         return files, {**described, "source": row["name"], **given}
 

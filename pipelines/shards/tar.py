@@ -1,8 +1,7 @@
 """Plain USTAR, the same bytes for the same members: integer mtime 0, fixed owner, nothing of this machine."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import blake3
 import crc32c
@@ -18,8 +17,7 @@ _TAIL = b"0" + bytes(100) + b"ustar\00000" + bytes(32 + 32) + b"0000000\0" * 2
 _SUM = sum(_FIXED) + sum(_TIME) + sum(_TAIL) + 8 * ord(" ")  # the checksum itself counts as spaces
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """Where one file lies in a shard: `offset` of its first byte, and the checksum of its bytes."""
 
     name: str

@@ -16,7 +16,8 @@ from pipelines.stages.sandbox import Sandbox, enabled, of_this_thread
 HEAD_BYTES = 4096  # kept of what is quarantined
 BATCH_ENTRIES, BATCH_BYTES = 16, 4 * 2**20  # open at a time: waiting for the sandbox once for all of them
 
-Opened = tuple[dict[str, Any], Look | BadSample]  # what every row of an entry has, and the entry opened
+Known = dict[str, Any]  # of an opened entry: group, content, and head where it was opened and then refused
+Opened = tuple[Entry, Known, Look | BadSample]
 
 
 def survey_entries(
@@ -36,11 +37,12 @@ def survey_entries(
     """
     rows: list[dict[str, Any]] = []
     given: dict[str, Any] = {"decode": decode, "compare": compare, "anonymous": anonymous}
-    for common, _, outcome in examined(entries, modality, stages, **given, sandbox=sandbox):
+    for entry, known, look, outcome in examined(entries, modality, stages, **given, sandbox=sandbox):
+        common = {"name": entry.name, "entry": entry.to_json(), "suffix": "", "num_bytes": 0, **known}
         try:
-            rows += _rows(common, outcome)
+            rows += _rows(common, look, outcome)
         except Exception:  # metadata that is no JSON
-            rows += _rows(common, _crashed())
+            rows += _rows(common, look, _crashed())
     return rows
 
 
@@ -54,8 +56,8 @@ def examined(
     anonymous: bool = False,
     as_listed: bool = False,
     sandbox: bool | Sandbox = True,
-) -> Iterator[tuple[dict[str, Any], Look | BadSample, Found | BadSample]]:
-    """For each entry, in order: what every row of it has, what was opened, and what becomes of it.
+) -> Iterator[tuple[Entry, Known, Look | BadSample, Found | BadSample]]:
+    """Each entry, in order, with what is known of it, what was opened, and what becomes of it.
 
     `as_listed`: a local file that was written to since it was listed is refused, as open_entry says.
     What is opened is held until the caller has seen it: at most three times BATCH_ENTRIES entries, or
@@ -66,31 +68,30 @@ def examined(
     opened = (_open(entry, anonymous, as_listed) for entry in entries)
     batches = _batches(opened)
     if not isinstance(apart, Sandbox):
-        for common, look in opened:
-            yield (
-                common,
-                look,
-                look if isinstance(look, BadSample) else process.examined(look, modality, stages, **given),
-            )
+        for entry, known, look in opened:
+            if isinstance(look, Look):
+                yield entry, known, look, process.examined(look, modality, stages, **given)
+            else:
+                yield entry, known, look, look
         return
     held: deque[list[Opened]] = deque()
 
     def looks() -> Iterator[list[Look]]:
         for batch in batches:
             held.append(batch)
-            yield [look for _, look in batch if isinstance(look, Look)]
+            yield [look for _, _, look in batch if isinstance(look, Look)]
 
     for outcomes in apart.stream(looks(), modality, stages, **given):
         told = iter(outcomes)
-        for common, look in held.popleft():
-            yield common, look, look if isinstance(look, BadSample) else next(told)
+        for entry, known, look in held.popleft():
+            yield entry, known, look, look if isinstance(look, BadSample) else next(told)
 
 
 def _batches(opened: Iterable[Opened]) -> Iterator[list[Opened]]:
     batch: list[Opened] = []
     size = 0
-    for common, look in opened:
-        batch.append((common, look))
+    for entry, known, look in opened:
+        batch.append((entry, known, look))
         size += look.num_bytes if isinstance(look, Look) else 0
         if len(batch) == BATCH_ENTRIES or size >= BATCH_BYTES:
             yield batch
@@ -100,40 +101,47 @@ def _batches(opened: Iterable[Opened]) -> Iterator[list[Opened]]:
 
 
 def _open(entry: Entry, anonymous: bool, as_listed: bool) -> Opened:
-    common: dict[str, Any] = {
-        "name": entry.name, "entry": entry.to_json(), "group": entry.group, "suffix": "", "num_bytes": 0
-    }  # fmt: skip
+    known: Known = {"group": entry.group}
+    raw = None
     try:
         raw, sidecars = open_entry(entry, anonymous=anonymous, as_listed=as_listed)
-        common["head"] = raw.head(HEAD_BYTES)
-        common["content"] = content_digest(raw, sidecars)
+        known["content"] = content_digest(raw, sidecars)
         label, caption = entry.label, entry.caption
         if not sidecars:
-            return common, Look(raw=raw, sidecars=sidecars, label=label, caption=caption)
-        common["group"] = scene(sidecars) or entry.group
+            return entry, known, Look(raw=raw, sidecars=sidecars, label=label, caption=caption)
+        known["group"] = scene(sidecars) or entry.group
         if "cls" in sidecars:
             label = class_name(sidecars) or _text(sidecars["cls"], "cls")
         if caption is None and "txt" in sidecars:
             caption = _text(sidecars["txt"], "txt")
-        return common, Look(raw=raw, sidecars=sidecars, label=label, caption=caption)
+        return entry, known, Look(raw=raw, sidecars=sidecars, label=label, caption=caption)
     except BadSample as bad:
-        return common, bad
+        problem = bad
     except Exception:  # a defect of ours must not cost the job
-        return common, _crashed()
+        problem = _crashed()
+    if raw is not None:
+        known["head"] = raw.head(HEAD_BYTES)
+    return entry, known, problem
 
 
 def _crashed() -> BadSample:
     return BadSample("crashed", traceback.format_exc(limit=-3))
 
 
-def _rows(common: dict[str, Any], outcome: Found | BadSample) -> list[dict[str, Any]]:
+def head_of(known: Known, look: Look | BadSample) -> bytes | None:
+    """The first HEAD_BYTES of an entry, or None when it could not be opened."""
+    found: bytes | None = look.raw.head(HEAD_BYTES) if isinstance(look, Look) else known.get("head")
+    return found
+
+
+def _rows(common: dict[str, Any], look: Look | BadSample, outcome: Found | BadSample) -> list[dict[str, Any]]:
     if isinstance(outcome, BadSample):
-        return [{**common, "status": "quarantined", "reason": outcome.reason, "detail": outcome.detail}]
-    common = {**common, "head": None}
+        told: dict[str, Any] = {"reason": outcome.reason, "detail": outcome.detail}
+        return [{**common, "status": "quarantined", "head": head_of(common, look), **told}]
     rows = []
     for found in outcome:
         if isinstance(found, Filtered):
-            told: dict[str, Any] = {"status": "filtered", "suffix": found.suffix, "reason": found.reason}
+            told = {"status": "filtered", "suffix": found.suffix, "reason": found.reason}
         else:
             told = {
                 "status": "ok", "suffix": found.suffix, "num_bytes": found.num_bytes,

@@ -3,6 +3,8 @@
 Source: ITU-T T.81, annex B; JFIF 1.02; Exif 2.32; ICC.1:2022 annex B.4.
 """
 
+from struct import Struct
+
 from modalities.base import BadSample
 from modalities.image.readers import exif, icc
 from modalities.image.readers.span import Span
@@ -15,6 +17,8 @@ _SOI, _EOI, _SOS, _APP1, _APP2 = 0xD8, 0xD9, 0xDA, 0xE1, 0xE2
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _READ = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive"}
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}
+_PASSED = {0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)} - {_APP1, _APP2}  # tables, comments, other APPs
+_SEGMENT = Struct(">BBH")  # flag, marker, length
 _MODES = {1: ("grey", 1), 3: ("rgb", 3), 4: ("cmyk", 3)}
 
 
@@ -23,7 +27,10 @@ def read(span: Span) -> Header:
     offset, frame, block = 2, None, b""
     profile: dict[int, bytes] = {}
     for _ in range(MAX_SEGMENTS):
-        flag, marker, *size = span.at(offset, 4)
+        flag, marker, length = _SEGMENT.unpack(span.at(offset, 4))
+        if marker in _PASSED and flag == 0xFF and length >= 2:  # as nearly all are
+            offset += 2 + length
+            continue
         if flag != 0xFF or marker in (_SOI, _EOI):
             raise BadSample("corrupt", f"JPEG marker wanted at byte {offset}, got {flag:02x} {marker:02x}")
         if marker == 0xFF:  # fill
@@ -32,7 +39,6 @@ def read(span: Span) -> Header:
         offset += 2
         if marker in _STANDALONE:
             continue
-        length = size[0] << 8 | size[1]
         if length < 2:
             raise BadSample("corrupt", f"JPEG segment of length {length} at byte {offset}, want at least 2")
         if marker == _SOS:

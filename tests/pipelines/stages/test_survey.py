@@ -77,8 +77,8 @@ def test_entries_come_back_in_order_with_what_was_opened_and_few_are_held(
             taken += 1
             yield entry
 
-    for at, (common, look, outcome) in enumerate(examined(listed(), kind, [], sandbox=sandbox)):
-        assert common["name"] == found[at].name
+    for at, (entry, _, look, outcome) in enumerate(examined(listed(), kind, [], sandbox=sandbox)):
+        assert entry.name == found[at].name
         assert taken - at <= 3 * BATCH_ENTRIES
         if isinstance(look, BadSample):
             assert (found[at].name, outcome) == ("away.jpg", look)
