@@ -16,7 +16,7 @@ from pipelines.sources import Entry, list_source
 from pipelines.stages import process
 from pipelines.stages.process import Look
 from pipelines.stages.sandbox import Sandbox, SandboxError
-from pipelines.stages.survey import BATCH_ENTRIES, examined, survey_entries
+from pipelines.stages.survey import BATCH_ENTRIES, HEAD_BYTES, examined, survey_entries
 
 
 def entries(modality: str, folder: Path) -> list[Entry]:
@@ -30,6 +30,18 @@ def entries(modality: str, folder: Path) -> list[Entry]:
 def told(rows: list[dict[str, Any]]) -> str:
     """Every value, NaN included, with the floats as they are."""
     return repr([sorted(row.items()) for row in rows])
+
+
+def test_of_what_is_broken_the_first_bytes_are_kept_and_no_more(tmp_path: Path) -> None:
+    broken = b"\x89PNG\r\n\x1a\n" + bytes(range(250)) * 100
+    (tmp_path / "long.png").write_bytes(broken)
+    (tmp_path / "short.png").write_bytes(broken[:100])
+    rows = survey_entries(entries("image", tmp_path), modalities.get("image"), [], sandbox=False)
+    assert [row["status"] for row in rows] == ["quarantined"] * 2
+    assert {row["name"]: row["head"] for row in rows} == {
+        "long.png": broken[:HEAD_BYTES], "short.png": broken[:100]
+    }  # fmt: skip
+    assert HEAD_BYTES == 4096
 
 
 FILES = [
