@@ -8,7 +8,6 @@ soon as no later call names it.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from enum import Enum, auto
 from typing import Any, Final, NamedTuple, cast
 
 import torch
@@ -110,34 +109,30 @@ class Deferred:
             else:
                 yield name, tensor
         made: dict[int, Tensor] = {}
-        for call, after in zip(self._calls, _afterwards(self._calls), strict=True):
+        for call, (done, stale) in zip(self._calls, _ends(self._calls), strict=True):
             _again(call, made)
-            for memory, what in after.items():
-                whole = made.get(memory) if what is Next.NEEDED else made.pop(memory)
-                if what is Next.NOTHING and whole is not None:
-                    for name in wanted.get(memory, ()):
-                        yield name, _like(whole, self._tensors[name].detach())
+            for memory in stale:
+                del made[memory]
+            for memory in done:
+                whole = made.pop(memory)
+                for name in wanted.get(memory, ()):
+                    yield name, _like(whole, self._tensors[name].detach())
                 del whole
 
 
-class Next(Enum):
-    """What comes of a memory after a call."""
+def _ends(calls: Sequence[_Call]) -> list[tuple[set[int], set[int]]]:
+    """For each call, of the memories that it names: those that no later one does, and those filled next.
 
-    NOTHING = auto()  # it is done
-    NEEDED = auto()
-    FILLED = auto()  # with other numbers: what is there now is not needed, only drawn
-
-
-def _afterwards(calls: Sequence[_Call]) -> list[dict[int, Next]]:
-    """For each call, what comes next of the memories that it names."""
-    coming: dict[int, Next] = {}
+    What lies in the latter is not needed, only drawn.
+    """
+    fills: dict[int, bool] = {}  # of a memory that a later call names, whether the first of them fills it
     found = []
     for call in reversed(calls):
         named = {_memory(tensor) for tensor in _placeholders(call)}
-        found.append({memory: coming.get(memory, Next.NOTHING) for memory in named})
-        coming |= dict.fromkeys(named, Next.NEEDED)
+        found.append((named - fills.keys(), {memory for memory in named if fills.get(memory)}))
+        fills |= dict.fromkeys(named, False)
         if (filled := _filled(call)) is not None:
-            coming[filled] = Next.FILLED
+            fills[filled] = True
     return found[::-1]
 
 
