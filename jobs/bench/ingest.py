@@ -5,9 +5,10 @@ python -m jobs.bench.ingest memory 10000 100000: peak memory of driver and worke
 Rows of one run on one machine: a bare loop that reads, hashes and tars the same files; ray.data
 read_binary_files -> write_webdataset; our ingest without decoding; the bare decoder of the kind; our ingest
 with decoding, quality and fingerprint. Every path runs on --cores cores; loops are divided over processes.
-Sources lie in the page cache. Rates are what counts at scale: take so many files (60,000 JPEGs) that the bare
-loop runs for seconds, or the start of tasks is all that is measured. CPU seconds are those of all processes,
-Ray's own included: unlike the rates they can be compared on a machine that does other work.
+Sources lie in the page cache. Every path has a few files first, so that its processes are up. Rates are what
+counts at scale: take so many files (60,000 JPEGs) that the bare loop runs for seconds, or the start of tasks
+is all that is measured. CPU seconds are those of all processes, Ray's own included: unlike the rates they can
+be compared on a machine that does other work.
 """
 
 import argparse
@@ -255,9 +256,11 @@ def measure(form: str, count: int, cores: int, folder: Path) -> dict[str, Any]:
     for tar in tars:
         tar.unlink()  # all may lie in memory
     took["bare decode"] = _divided(bare_decode, paths, cores, [form] * cores)
+    write_files(few := folder / "few", form, 4 * cores)
     with cluster(cores):
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        ray.data.range(cores, override_num_blocks=cores).map(lambda row: row).materialize()  # workers are up
+        ours(few, folder / "warm", form, decode=True)  # workers are up, and have imported
+        ray_writer(few, folder / "warm-ray")
         took["ray writer"] = ray_writer(source, folder / "ray")
         shutil.rmtree(folder / "ray", ignore_errors=True)
         took["ingest, bytes pass"] = ours(source, folder / "passed", form, decode=False)
