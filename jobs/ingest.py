@@ -9,9 +9,7 @@ from typing import Any
 
 from jobs.cluster import cluster
 from jobs.config.schema import IngestJob
-from jobs.failures import OVER_BUDGET
 from jobs.progress import Progress
-from pipelines.shards.budget import Allowance, OverBudget
 from pipelines.shards.storage import open_storage
 from pipelines.shards.trial import require_trusted
 from pipelines.sources.places import resolve, split_glob
@@ -29,12 +27,8 @@ SETTINGS = (
 
 
 def run(job: IngestJob) -> int:
-    """Exit code: 0, or 3 when more is quarantined than the job allows."""
-    try:
-        outcome = ingest_dataset(job)
-    except OverBudget as e:
-        print(e, file=sys.stderr)
-        return OVER_BUDGET
+    """Exit code: 0, or 3 when more was quarantined than the job allows."""
+    outcome = ingest_dataset(job)
     books, manifest = outcome.books, outcome.manifest
     if not outcome.added:
         books = manifest.books
@@ -50,19 +44,17 @@ def run(job: IngestJob) -> int:
             print(f"  left behind: .{extension} of {count} samples, which no {job.modality} cut carries")
     if books.quarantined:
         print(f"  reasons: rayloom stats {job.output}; the samples lie in {job.output}/quarantine")
-    budget = _budget(job)
-    if outcome.added and budget.is_spent(books.quarantined, books.inputs):  # of what this run added alone
+    limit = job.quarantine
+    share = books.quarantined / books.inputs if books.inputs else 0.0
+    if share > limit.max_share or (limit.max_count is not None and books.quarantined > limit.max_count):
+        allowed = limit.max_share if limit.max_count is None else f"{limit.max_share}, or {limit.max_count}"
         print(
-            f"{job.output}: {books.quarantined} of {books.inputs} new inputs are quarantined, more than the "
-            f"job allows ({budget}); of the whole dataset it is not, so the snapshot was made",
+            f"{job.output}: {books.quarantined} of {books.inputs} inputs are quarantined, more than "
+            f"the job allows (quarantine.max_share {allowed})",
             file=sys.stderr,
         )
-        return OVER_BUDGET
+        return 3
     return 0
-
-
-def _budget(job: IngestJob) -> Allowance:
-    return Allowance(max_share=job.quarantine.max_share, max_count=job.quarantine.max_count)
 
 
 def ingest_dataset(job: IngestJob, *, replay: frozenset[str] | None = None) -> Any:
@@ -87,7 +79,6 @@ def ingest_dataset(job: IngestJob, *, replay: frozenset[str] | None = None) -> A
             settings=settings,
             job=resolved,
             replay=replay,
-            budget=_budget(job) if replay is None else None,
             report=progress,
             connect=lambda: cluster(job.workers),
         )

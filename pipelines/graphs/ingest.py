@@ -17,7 +17,6 @@ from pipelines.seal import Corrupt, seal, unseal
 from pipelines.shards import manifest as manifests
 from pipelines.shards.ahead import ahead
 from pipelines.shards.arrivals import Arrivals, listing_key, survey_key, write_arrivals
-from pipelines.shards.budget import Allowance, Spending, look_again, planned_key
 from pipelines.shards.closing import commit_run
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.manifest import Books, Conflict, Manifest
@@ -51,8 +50,8 @@ class Outcome:
 
 def ingest(
     source: Any, output: str, *, modality: str, settings: Mapping[str, Any], job: Mapping[str, Any],
-    replay: frozenset[str] | None = None, budget: Allowance | None = None,
-    report: Report = lambda *_: None, connect: Callable[[], AbstractContextManager[None]] = nullcontext,
+    replay: frozenset[str] | None = None, report: Report = lambda *_: None,
+    connect: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Outcome:  # fmt: skip
     """Bring what is new in `source` into the dataset at `output`. Interrupted, it goes on where it was.
 
@@ -60,8 +59,7 @@ def ingest(
     max_samples, shuffle}. Raises Conflict when the dataset was built with others, or by somebody else
     at the same time. Source: the protocol that pipelines.sources.list_source takes. `connect` gives a
     connection to Ray; it is entered only when there is something to do. `replay`: look at these names alone,
-    which lie in quarantine, whatever was thought of them before. OverBudget: more would be set aside than
-    `budget` allows; said as soon as that is known, and nothing is committed.
+    which lie in quarantine, whatever was thought of them before.
     """
     kind = modalities.get(modality)
     check_stages(settings["stages"], kind)
@@ -88,7 +86,6 @@ def ingest(
     anonymous = bool(getattr(source, "anonymous", False))
     with building(storage), connect():
         awake = awake or _wake(kind, decode=decoded)
-        look_again(storage, survey)
         plan = _planned(storage, survey)
         if plan is None:
             found = _survey(storage, arrivals, modality, settings, report, anonymous=anonymous)
@@ -97,20 +94,11 @@ def ingest(
             if nothing_new and nothing:
                 return nothing_new
             plan = write_plan(storage, made, modality, survey=survey, anonymous=anonymous)
-            storage.put(planned_key(survey), seal({"plan": plan}))
+            storage.put(_planned_key(survey), seal({"plan": plan}))
         head = read_plan(storage, plan)
-        before, left_out = parent.books if parent else Books(), _left_out(head["counts"])
-        spending = budget and Spending(
-            budget=budget, storage=storage, survey=survey, plan=plan,
-            inputs=before.inputs + head["samples"] + head["dropped"], quarantined=before.quarantined,
-        )  # fmt: skip
-        if spending:
-            spending.add(left_out.quarantined)
-        for quarantined in _pack(storage, plan, report):
-            if spending:
-                spending.add(quarantined)
+        _pack(storage, plan, report)
         manifest, books = commit_run(
-            storage, run=f"{survey}/{plan}", parent=parent, left_out=left_out,
+            storage, run=f"{survey}/{plan}", parent=parent, left_out=_left_out(head["counts"]),
             modality=modality, settings=settings_digest, classes=head["classes"], job=job,
             readmitted=readmitted(Dataset(storage, parent), survey) if parent else Books(),
         )  # fmt: skip
@@ -141,10 +129,14 @@ def _cores() -> int:
     return int(resources.get("CPU", 1))
 
 
+def _planned_key(survey: str) -> str:
+    return f"runs/{survey}/planned.json"
+
+
 def _planned(storage: Storage, survey: str) -> str | None:
     """The plan that was made of a survey by a run that did not come to its end."""
     try:
-        plan: str = read_verified(storage, planned_key(survey), unseal)["plan"]
+        plan: str = read_verified(storage, _planned_key(survey), unseal)["plan"]
     except (FileNotFoundError, Corrupt):
         return None
     return plan if is_whole(storage, plan) else None
@@ -192,17 +184,16 @@ def _survey(
     return Survey(rows, read)
 
 
-def _pack(storage: Storage, plan: str, report: Report) -> Iterator[int]:
-    """Build every unit that is not there; how many each of them had to leave out."""
+def _pack(storage: Storage, plan: str, report: Report) -> None:
     url = storage.url
     sizes = read_verified(storage, units_key(plan), from_parquet)["num_bytes"].to_pylist()
 
     def pack(row: dict[str, Any]) -> dict[str, Any]:
-        done = pack_unit(open_storage(url), plan, row["id"])
-        return {**row, "quarantined": done.counts["quarantined"]}
+        pack_unit(open_storage(url), plan, row["id"])
+        return row
 
-    for row in _run(pack, sizes, "pack", report, most=PACKED_BYTES):
-        yield row["quarantined"]
+    for _ in _run(pack, sizes, "pack", report, most=PACKED_BYTES):
+        pass
 
 
 def _run(

@@ -52,8 +52,7 @@ def test_every_real_file_comes_out_as_it_went_in(
 def test_hostile_files_are_refused_with_a_reason(
     modality: str, name: str, shared_data: Path, tmp_path: Path
 ) -> None:
-    everything = {"max_share": 1.0}  # may be set aside
-    dataset = ingest(modality, shared_data / "hostile" / name, tmp_path / "data", quarantine=everything)
+    dataset = ingest(modality, shared_data / "hostile" / name, tmp_path / "data")
     assert dataset.manifest.samples == 0
     [row] = dataset.dropped()
     assert (row["status"], row["name"]) == ("quarantined", name)

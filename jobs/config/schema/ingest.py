@@ -143,7 +143,7 @@ class Split(Section):
 
 
 class Quarantine(Section):
-    """How many inputs may be set aside. With more a run stops, makes no snapshot and exits with 3."""
+    """How many samples may be set aside before the finished job exits with 3."""
 
     max_share: Annotated[Share, INCIDENTAL] = Field(default=0.5, description="largest share of the inputs")
     max_count: Annotated[int | None, INCIDENTAL] = Field(
