@@ -45,12 +45,13 @@ def _fitted(job: TrainJob, spec: dict[str, Any], dataset: Dataset, reach: int) -
     splits = ("train", job.validation.split)
     (x, y), (seen, truth) = (arrays(spec, dataset, split, reach) for split in splits)
     mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
-    x, seen = (x - mean) / std, (seen - mean) / std
+    features = x.shape[1]
+    x, seen = narrowed((x - mean) / std, (seen - mean) / std)
     if job.task == "regression":
         fits = [degrees(seen @ w + b, truth) for w, b in (ridge(x, y, penalty) for penalty in PENALTIES)]
-        return Baseline(min(fits), degrees(y.mean(0).expand_as(truth), truth), x.shape[1])
+        return Baseline(min(fits), degrees(y.mean(0).expand_as(truth), truth), features)
     fits = [share(seen @ w + b, truth) for w, b in logistic(x, y, PENALTIES)]
-    return Baseline(max(fits), float((truth == y.mode().values).double().mean()), x.shape[1])
+    return Baseline(max(fits), float((truth == y.mode().values).double().mean()), features)
 
 
 def arrays(spec: dict[str, Any], dataset: Dataset, split: str, reach: int = 0) -> tuple[Tensor, Tensor]:
@@ -80,6 +81,17 @@ def examples(modality: str, task: str, batch: dict[str, Any], reach: int = 0) ->
         places = x if modality == "pointcloud" else x.movedim(1, -1)
         return places.flatten(0, -2), batch["segmentation"].flatten()
     return x.movedim(2, 1).flatten(2).flatten(0, 1), batch["light"].flatten(0, 1)  # frame by frame
+
+
+def narrowed(x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, f) and (m, f) in a basis of what the rows of `x` span, where those are fewer than the features.
+
+    Penalised by their squares, weights lie in that span: the same maps, found in a fraction of the time.
+    """
+    if x.shape[1] <= len(x):
+        return x, seen
+    basis = torch.linalg.qr(x.mT).Q
+    return x @ basis, seen @ basis
 
 
 def logistic(x: Tensor, y: Tensor, penalties: Sequence[float]) -> list[tuple[Tensor, Tensor]]:

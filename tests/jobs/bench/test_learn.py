@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from jobs.bench.learn import TRIALS, ahead
-from jobs.bench.linear import examples
+from jobs.bench.linear import examples, logistic, narrowed, ridge
 from models.presets.base import systems
 
 
@@ -23,6 +23,19 @@ def test_a_linear_map_of_pixels_may_see_those_around_them() -> None:
     x = batch["cube"]
     assert torch.equal(windows[1, 2, 3, 2], x[1, 2, 1:4, 2:5])
     assert torch.equal(windows[0, 0, 0, 0, 0], x[0, 0, 0, [0, 0, 1]])  # beyond the edge: the edge again
+
+
+def test_more_features_than_samples_are_fitted_in_the_span_of_the_samples() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x, seen, y = torch.randn(30, 90, generator=draw), torch.randn(9, 90, generator=draw), torch.arange(30) % 3
+    few, these = narrowed(x, seen)
+    assert few.shape == (30, 30)
+    for (w, b), (v, c) in zip(logistic(x, y, (0.1, 1.0)), logistic(few, y, (0.1, 1.0)), strict=True):
+        torch.testing.assert_close(these @ v + c, seen @ w + b, rtol=1e-3, atol=1e-3)
+    truth = x[:, :3] - x[:, 3:6]
+    (w, b), (v, c) = ridge(x, truth, 0.1), ridge(few, truth, 0.1)
+    torch.testing.assert_close(these @ v + c, seen @ w + b, rtol=1e-4, atol=1e-4)
+    assert narrowed(x.mT, x.mT)[1].shape == (90, 30)
 
 
 @pytest.mark.parametrize(
