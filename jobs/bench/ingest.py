@@ -244,8 +244,6 @@ def measure(form: str, count: int, cores: int, folder: Path) -> dict[str, Any]:
     """Samples a second of every path."""
     import logging
 
-    import ray
-
     from jobs.cluster import cluster
 
     write_files(source := folder / "source", form, count)

@@ -1,7 +1,6 @@
 """How a plan is made: passes over the survey, and over buckets of what a pass left on disk."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,7 +139,6 @@ class Planner:
         """Settle splits by rank within a class."""
         groups = Spill(self.folder / "groups", _GROUPS, self.buckets)
         classes: dict[str | None, int] = {}
-        totals: Counter[int] = Counter()
         start = 0
         for table, early, later in self._read(["status", "label", "marks"], self.early, self.later):
             fresh = _fresh(table, early, later)
@@ -149,19 +147,19 @@ class Planner:
             draws = self.scenes.draws(marks_of(table)[fresh]["draw"])
             labels = table["label"].filter(pa.array(fresh)).to_pylist()
             codes = np.array([classes.setdefault(label, len(classes)) for label in labels], np.int64)
-            totals.update(codes.tolist())
             columns = [pa.array(draws), pa.array(codes), pa.array(rows)]
             groups.add(pa.table(columns, schema=_GROUPS), bucket_of(draws, self.buckets))
         order = sorted(classes, key=lambda label: (label is not None, label))
         rank = np.argsort([classes[label] for label in order])  # numbers that no order of parts decides
-        strata = Strata(np.array([totals[classes[label]] for label in order], np.int64), self.split)
+        rank = rank if len(rank) else np.zeros(1, np.int64)
+        totals = np.zeros(len(rank), np.int64)
+        for bucket in groups:
+            _, codes, counts = _scenes(bucket, rank)
+            np.add.at(totals, codes, counts)
+        strata = Strata(totals, self.split)
         for bucket in groups.drain():
-            draws, codes, rows = (bucket[name].to_numpy() for name in _GROUPS.names)
-            if len(draws):
-                scenes, at = np.unique(draws, return_inverse=True)
-                self.later.split(
-                    rows, _ranked(strata, rank[codes] if len(rank) else codes, at, len(scenes))[at]
-                )
+            at, codes, counts = _scenes(bucket, rank)
+            self.later.split(bucket["row"].to_numpy(), strata.assign(codes, counts)[at])
 
     def _carry(self) -> None:
         """The second pass: every sample to its place, with its key and split."""
@@ -289,12 +287,19 @@ def _placed(
     return pa.table([given[f.name] if f.name in given else table[f.name] for f in PLACED], schema=PLACED)
 
 
-def _ranked(strata: Strata, codes: NDArray[np.int64], at: NDArray[np.int64], scenes: int) -> NDArray[np.int8]:
-    """The split of each scene, in the order of their draws. A scene has the class that most of it has."""
+def _scenes(
+    groups: pa.Table, rank: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The scene of each row; of each scene, in the order of their draws, its class and number of samples.
+
+    A scene has the class that most of it has.
+    """
+    draws, codes = groups["draw"].to_numpy(), rank[groups["label"].to_numpy()]
+    scenes, at = np.unique(draws, return_inverse=True)
     pairs, counts = np.unique(np.stack([at, codes]), axis=1, return_counts=True)
     order = np.lexsort((pairs[1], -counts, pairs[0]))
-    first = order[np.searchsorted(pairs[0][order], np.arange(scenes))]
-    return strata.assign(pairs[1][first], np.bincount(at, minlength=scenes))
+    first = order[np.searchsorted(pairs[0][order], np.arange(len(scenes)))]
+    return at, pairs[1][first], np.bincount(at, minlength=len(scenes))
 
 
 def _classes(labels: set[str], known: Sequence[str], *, numbers: bool) -> list[str]:

@@ -24,8 +24,8 @@ def split_by_draw(draws: NDArray[np.uint64], shares: Mapping[str, float]) -> NDA
 class Strata:
     """Splits by rank within a class: every class has its shares, to within one scene.
 
-    totals: samples of each class, (classes,). Scenes must come in the order of their hashes, in parts of any
-    size; a scene counts for the class that most of its samples have.
+    totals: samples in the scenes of each class, (classes,). Scenes must come in the order of their hashes, in
+    parts of any size; a scene counts for the class that most of its samples have.
     """
 
     def __init__(self, totals: NDArray[np.int64], shares: Mapping[str, float]) -> None:

@@ -294,6 +294,15 @@ def test_every_class_gets_its_shares_when_asked() -> None:
     assert [counts["common", name] for name in ("val", "test", "train")] == [180, 90, 630]
 
 
+def test_scenes_of_several_classes_get_the_shares_too() -> None:
+    rows = [row | {"label": "abc"[i % 3], "group": f"g{i // 3}"} for i, row in enumerate(survey(300))]
+    table = plan(rows, SETTINGS | WAYS["stratify"]).samples.to_pandas()
+    assert (table.groupby("group")["split"].nunique() == 1).all()
+    counts = table.groupby(["label", "split"]).size()
+    for label in "abc":  # every scene holds one of each
+        assert [counts[label, name] for name in ("val", "test", "train")] == [20, 10, 70]
+
+
 def test_without_shuffle_shards_follow_the_order_of_names() -> None:
     settings = SETTINGS | {"shards": {**SETTINGS["shards"], "shuffle": False}}
     table = plan(survey(), settings).samples.to_pandas()
