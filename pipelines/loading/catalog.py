@@ -19,6 +19,7 @@ from pipelines.shards.manifest import Shard
 
 UNLABELLED = -1
 _COLUMNS = ["key", "files", "label"]
+FEW = 64  # rows
 _FOOTER = 2**16  # bytes read from the end of an index for its counts; longer footers take a second read
 
 
@@ -45,6 +46,13 @@ class Page:
     def key(self, row: int) -> str:
         text: str = self.keys[row].as_py()
         return text
+
+    def some_keys(self, rows: NDArray[np.int64]) -> list[str]:
+        """Keys of the rows. What Arrow needs to begin is more than what a few of them take one by one."""
+        if len(rows) > FEW:
+            found: list[str] = self.keys.take(rows).to_pylist()
+            return found
+        return [self.keys[row].as_py() for row in rows.tolist()]
 
     def members(self, row: int) -> list[tuple[str, int, int, int]]:
         """(extension, offset, size, crc32c) of one sample's files."""

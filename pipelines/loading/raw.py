@@ -62,7 +62,7 @@ class Lot:
             page = self._pages[shard] = source.pages[shard]
             here = np.flatnonzero(shards == shard)
             rows[here] = mine = page.rows(numbers[here])
-            keys[here] = page.keys.take(mine).to_pylist()
+            keys[here] = page.some_keys(mine)
             counts[here] = many = page.first[mine + 1] - page.first[mine]
             members = _runs(page.first[mine], many)
             first[here] = done + np.cumsum(many) - many

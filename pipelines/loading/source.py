@@ -118,7 +118,7 @@ class Source:
             here = here[np.argsort(numbers[here])]  # forward through the shard: memory and disks like it
             page = self.pages[shard]
             rows = page.rows(numbers[here])
-            columns = (here.tolist(), rows.tolist(), page.keys.take(rows).to_pylist(), page.labels[rows])
+            columns = (here.tolist(), rows.tolist(), page.some_keys(rows), page.labels[rows])
             for at, row, key, label, files in zip(*columns, self.reader.all_files(page, rows), strict=True):
                 found[at] = Fetched(page, row, key, label, files)
         return found
