@@ -129,6 +129,7 @@ def _video(root: Path, table: Path, *, seconds: float) -> Study:
             "model": {"name": "video_nano"},
             "steps": 40,
             "batch_size": 8,
+            "validation": {"every": 20},
             "data": {"frames": 8, "size": 32},
         },
         title="Films",
