@@ -47,7 +47,11 @@ def studies(root: Path, data: Path | None) -> list[Study]:
     source.mkdir(parents=True, exist_ok=True)
     return [
         _image(root, _photos(source) if data is None else data / "images"),
-        _video(root, _films(source, data), seconds=0.5 if data is None else 1.0),
+        _video(
+            root,
+            _films(source, data),
+            **({"seconds": 0.5} if data is None else {"seconds": 1.0, "stride": 2.0}),
+        ),
         _pointcloud(root, _cloud(source) if data is None else data / "points", data),
         _hyperspectral(root, data),
         _lighting(root, data),
@@ -108,7 +112,7 @@ def _image(root: Path, folder: Path) -> Study:
     )
 
 
-def _video(root: Path, table: Path, *, seconds: float) -> Study:
+def _video(root: Path, table: Path, **clips: float) -> Study:
     return _study(
         root,
         [
@@ -117,7 +121,7 @@ def _video(root: Path, table: Path, *, seconds: float) -> Study:
                 "modality": "video",
                 "source": {"uri": str(table)},
                 "stages": [
-                    {"kind": "cut", "how": "clips", "options": {"seconds": seconds}},
+                    {"kind": "cut", "how": "clips", "options": clips},
                     {"kind": "transform", "how": "resize", "options": {"shorter": 64}},
                 ],
                 "split": {"val": 0.25, "by": "piece"},
