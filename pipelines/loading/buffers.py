@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Sample = Mapping[str, Any]  # field -> array or number; "key": str
 Batch = dict[str, Any]  # field -> tensor with the batch first; "key": list of str
 TEXTS = ("key", "source")  # fields that stay lists of str
-KEPT = 8  # free blocks held for the next batches
+KEPT = 16  # free blocks held for the next batches; a batch has one for each field
 
 
 class Pool:
@@ -67,6 +67,7 @@ class Assembly:
         self._arrays: dict[str, NDArray[Any]] = {}
         self._texts: dict[str, list[str]] = {}
         self._filled: list[Set[str]] = [frozenset()] * count  # the fields that each sample has given
+        self._written: set[str] = set()  # fields of every sample
         self._lock = threading.Lock()
 
     def slot(self, name: str, at: int, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
@@ -97,6 +98,17 @@ class Assembly:
                 slot[...] = value
         self._filled[at] = sample.keys()
 
+    def write(self, name: str, slots: Sequence[int], values: Any) -> None:
+        """A field that every sample has, of several at once: texts, or an array with the samples first."""
+        if name in TEXTS:
+            texts = self._text(name)
+            for at, value in zip(slots, values, strict=True):
+                texts[at] = value
+        else:
+            self.slot(name, 0, values.shape[1:], values.dtype)
+            self._arrays[name][slots] = values
+        self._written.add(name)
+
     def _text(self, name: str) -> list[str]:
         if name not in self._texts:
             with self._lock:
@@ -107,7 +119,7 @@ class Assembly:
         """Tensors of the filled slots, in their order. Fields that only some samples have are left out."""
         kept = [at for at, fields in enumerate(self._filled) if fields]
         given = [set(self._filled[at]) for at in kept]
-        common = set.intersection(*given) if given else set()
+        common = set.intersection(*given) | self._written if given else set()
         arrays = {name: whole for name, whole in self._arrays.items() if name in common}
         texts = {name: texts for name, texts in self._texts.items() if name in common}
         if len(kept) < self.count:

@@ -61,15 +61,6 @@ class Page:
         columns = (c[here].tolist() for c in (self.offsets, self.sizes, self.sums))
         return list(zip(names, *columns, strict=True))
 
-    def all_members(self, rows: NDArray[np.int64]) -> tuple[list[str], list[int], list[int], list[int]]:
-        """Extensions, first and last offsets and crc32c of the files of many samples, one after the other."""
-        counts = self.first[rows + 1] - self.first[rows]
-        ends = np.cumsum(counts)
-        here = np.arange(ends[-1]) + np.repeat(self.first[rows] - ends + counts, counts)
-        names = np.array(self.extensions, object)[self.kinds[here]]
-        starts = self.offsets[here]
-        return names.tolist(), starts.tolist(), (starts + self.sizes[here]).tolist(), self.sums[here].tolist()
-
     def number(self, row: int, path: str) -> float:
         """See `lookup`."""
         meta = loads(self.facts["meta"][row].as_py())

@@ -18,13 +18,13 @@ from pipelines.loading.augment.blend import blend as blended
 from pipelines.loading.augment.blend import check_alphas
 from pipelines.loading.buffers import TEXTS, Assembly, Batch, Pool
 from pipelines.loading.cache import CACHE, CACHE_BYTES
+from pipelines.loading.lots import Piece
 from pipelines.loading.order import OPEN_SHARDS, sample_rng
-from pipelines.loading.plan import Place, Plan
+from pipelines.loading.plan import Plan
 from pipelines.loading.processes import in_processes
-from pipelines.loading.raw import batches_of
 from pipelines.loading.reading import PREFETCH_BYTES, Contents
 from pipelines.loading.schedule import Schedule
-from pipelines.loading.source import Fetched, Part, Source
+from pipelines.loading.source import Part, Source
 from pipelines.loading.tail import Tail
 from pipelines.shards.dataset import Corrupt, Dataset
 
@@ -230,10 +230,16 @@ class Loader(IterableDataset[Batch]):
         The bytes are verified views of mapped shards: nothing is copied.
         """
         first = self.epoch * self.num_samples
-        for positions in self._plan.chunks(first + self._position, first + self.num_samples, RAW):
-            for keys, files in batches_of(self._plan, positions):
-                self._position = min(self._position + self._plan.step, self.num_samples)
-                yield self._sound(keys, files)
+        for pieces in self._plan.batches(first + self._position, first + self.num_samples, RAW):
+            count = sum(piece.samples for piece in pieces)
+            keys: list[Any] = [""] * count
+            files: list[Any] = [None] * count
+            for lot, start, stop in pieces:
+                found = zip(lot.slots[start:stop], lot.keys[start:stop], lot.files(start, stop), strict=True)
+                for at, key, content in found:
+                    keys[at], files[at] = key, content
+            self._position = min(self._position + self._plan.step, self.num_samples)
+            yield self._sound(keys, files)
         self.epoch, self._position = self.epoch + 1, 0
 
     def _sound(self, keys: list[str], files: list[Contents | Corrupt]) -> dict[str, list[Any]]:
@@ -252,8 +258,8 @@ class Loader(IterableDataset[Batch]):
             raise IndexError(f"an epoch has {len(self)} batches, got number {number}")
         start = number * self._plan.step
         first, end = epoch * self.num_samples, min(start + self._plan.step, self.num_samples)
-        (places,) = self._plan.batches(first + start, first + end)
-        return self._made(places)
+        (pieces,) = self._plan.batches(first + start, first + end)
+        return self._made(pieces)
 
     def run(self, start: int, end: int | None) -> Iterator[Batch]:
         """Finished batches of the endless sequence, from one position to another, read ahead by workers."""
@@ -270,23 +276,20 @@ class Loader(IterableDataset[Batch]):
             return
         plan = self._plan.batches(start, end)
         if info := get_worker_info():  # a process of torch's DataLoader takes every so-manieth batch
-            plan = (places for i, places in enumerate(plan) if i % info.num_workers == info.id)
+            plan = (pieces for i, pieces in enumerate(plan) if i % info.num_workers == info.id)
         if self.num_workers == 0:
-            for places in plan:
-                yield self._made(places)
+            for pieces in plan:
+                yield self._made(pieces)
             return
         with ThreadPoolExecutor(self.num_workers, thread_name_prefix="loader") as threads:
-            ahead: deque[tuple[list[Place], list[Future[Any]]]] = deque()
+            ahead: deque[tuple[list[Piece], list[Future[Any]]]] = deque()
             depth = AHEAD + 1
             try:
-                for places in plan:
-                    assembly = Assembly(len(places), self._pool)
-                    shares = [
-                        range(i, len(places), self.num_workers)
-                        for i in range(min(self.num_workers, len(places)))
-                    ]
-                    filling = [threads.submit(self._fill, assembly, places, s) for s in shares or [range(0)]]
-                    ahead.append((places, filling))
+                for pieces in plan:
+                    count = sum(piece.samples for piece in pieces)
+                    assembly, parts = Assembly(count, self._pool), max(1, min(self.num_workers, count))
+                    filling = [threads.submit(self._fill, assembly, pieces, i, parts) for i in range(parts)]
+                    ahead.append((pieces, filling))
                     if len(ahead) > depth:
                         batch = self._gather(*ahead.popleft())
                         depth = max(1, min(AHEAD + 1, DECODED_BYTES // max(1, nbytes(batch))))
@@ -298,10 +301,10 @@ class Loader(IterableDataset[Batch]):
                     for share in shares_:
                         share.cancel()
 
-    def _gather(self, places: list[Place], shares: list[Future[Any]]) -> Batch:
+    def _gather(self, pieces: list[Piece], shares: list[Future[Any]]) -> Batch:
         filled = [share.result() for share in shares]
         errors = [error for _, some in filled for error in some]
-        return self._finish((filled[0][0], errors), places)
+        return self._finish((filled[0][0], errors), pieces)
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
@@ -312,42 +315,45 @@ class Loader(IterableDataset[Batch]):
                 return
             yield batch
 
-    def _fill(self, assembly: Assembly, places: list[Place], share: range) -> tuple[Assembly, list[str]]:
-        """Make the samples `share` of a batch; the reasons of those that were skipped."""
+    def _fill(
+        self, assembly: Assembly, pieces: list[Piece], share: int = 0, of: int = 1
+    ) -> tuple[Assembly, list[str]]:
+        """Make one share of a batch; the reasons of the samples that were skipped."""
         errors: list[str] = []
-        for source in {places[at].source for at in share}:
-            mine = [at for at in share if places[at].source is source]
-            for i in range(0, len(mine), FETCHED):
-                self._fill_from(source, assembly, places, mine[i : i + FETCHED], errors)
+        for lot, start, stop in (piece.share(share, of) for piece in pieces):
+            for i in range(start, stop, FETCHED):
+                self._fill_from(Piece(lot, i, min(i + FETCHED, stop)), assembly, errors)
         return assembly, errors
 
-    def _fill_from(
-        self, source: Source, assembly: Assembly, places: list[Place], share: list[int], errors: list[str]
-    ) -> None:
-        numbers = np.array([places[at][2:] for at in share]).T
-        fetched = source.fetch(*numbers)
-        opened = [self._opened(source, sample) for sample in fetched]
-        for at, sample, found in zip(share, fetched, opened, strict=True):
+    def _fill_from(self, piece: Piece, assembly: Assembly, errors: list[str]) -> None:
+        lot, start, stop = piece
+        slots, files = lot.slots[start:stop], lot.files(start, stop)
+        opened = [self._opened(lot.source, contents) for contents in files]
+        for i, at, contents, found in zip(range(start, stop), slots, files, opened, strict=True):
             try:
-                made = source.make(places[at].epoch, sample, found, assembly, at)
+                if isinstance(contents, Corrupt):
+                    raise contents
+                made = lot.make(i, contents, found, assembly)
             except (Corrupt, BadSample) as bad:
                 if not self.skip_bad:
                     raise
                 errors.append(bad.reason if isinstance(bad, BadSample) else "damaged")
                 continue
-            if self.mixed:
-                made["source"] = source.name
             assembly.put(at, made)
+        if self.mixed:
+            assembly.write("source", slots, [lot.source.name] * len(slots))
+        assembly.write("key", slots, lot.keys[start:stop])
+        assembly.write("label", slots, lot.labels[start:stop])
 
-    def _opened(self, source: Source, sample: Fetched) -> Any:
-        if isinstance(sample.files, Corrupt):
+    def _opened(self, source: Source, contents: Contents | Corrupt) -> Any:
+        if isinstance(contents, Corrupt):
             return None
         try:
-            return source.chain.open(sample.files)
+            return source.chain.open(contents)
         except BadSample:
             return None  # `make` meets it again, and says which sample it is
 
-    def _finish(self, filled: tuple[Assembly, list[str]], places: list[Place]) -> Batch:
+    def _finish(self, filled: tuple[Assembly, list[str]], pieces: list[Piece]) -> Batch:
         assembly, errors = filled
         self.skipped.update(errors)
         batch = assembly.finish()
@@ -356,22 +362,21 @@ class Loader(IterableDataset[Batch]):
         if self._last is None:
             self._last = {n: v[:0] if n in TEXTS else v[:0].clone() for n, v in batch.items()}
         if self.blend:
-            rng = sample_rng(
-                self.seed, places[0].epoch, f"batch of {places[0].source.name}/{batch['key'][0]}"
-            )
-            classes = len(places[0].source.dataset.manifest.classes)
+            lot = min(pieces, key=lambda piece: min(piece.lot.slots[piece.start : piece.stop])).lot
+            rng = sample_rng(self.seed, lot.epoch, f"batch of {lot.source.name}/{batch['key'][0]}")
+            classes = len(lot.source.dataset.manifest.classes)
             return blended(batch, rng, alphas=self.blend, num_classes=classes)
         return batch
 
-    def _made(self, places: list[Place]) -> Batch:
-        filled = self._fill(Assembly(len(places), self._pool), places, range(len(places)))
-        return self._finish(filled, places)
+    def _made(self, pieces: list[Piece]) -> Batch:
+        count = sum(piece.samples for piece in pieces)
+        return self._finish(self._fill(Assembly(count, self._pool), pieces), pieces)
 
     def _example(self) -> Batch:
         """A batch of this loader, for the fields of one without rows."""
         for at in range(self.num_samples if self._last is None else 0):
-            places = self._plan.locate(np.array([at]))
-            batch = self._fill(Assembly(1, self._pool), places, range(1))[0].finish()
+            (pieces,) = self._plan.pieces(np.array([at]))
+            batch = self._fill(Assembly(1, self._pool), pieces)[0].finish()
             if batch.get("key"):
                 self._last = batch
                 break

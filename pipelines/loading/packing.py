@@ -16,13 +16,15 @@ from pipelines.jsontext import loads
 from pipelines.loading.buffers import Batch
 from pipelines.loading.catalog import Catalog
 from pipelines.loading.loader import Loader
+from pipelines.loading.lots import Lot, Piece
 from pipelines.loading.order import sample_rng
 from pipelines.loading.permutation import Numbers, Permutation
 from pipelines.loading.pixels import resize
-from pipelines.loading.plan import Place
-from pipelines.shards.dataset import Dataset
+from pipelines.shards.dataset import Corrupt, Dataset
 
 LOOKAHEAD = 512  # samples that are dealt to packs together
+Pack = tuple[Piece, list[int]]  # samples, and the tokens of each, by its slot
+State = tuple[int, int, int]  # epoch, window, pack
 
 
 def fill(lengths: Sequence[int], budget: int) -> list[list[int]]:
@@ -187,13 +189,13 @@ class Packs:
                 for _, making in ahead:
                     making.cancel()
 
-    def _ready(self, step: list[tuple[list[tuple[Place, int]], tuple[int, int, int]]], batch: Batch) -> Batch:
+    def _ready(self, step: list[tuple[Pack, State]], batch: Batch) -> Batch:
         self.epoch, self.window, self.pack = step[-1][1]
-        self.used += sum(length for pack, _ in step for _, length in pack)
+        self.used += sum(sum(lengths) for (_, lengths), _ in step)
         self.given += self.budget * len(step)
         return batch
 
-    def _sequence(self) -> Iterator[tuple[list[tuple[Place, int]], tuple[int, int, int]]]:
+    def _sequence(self) -> Iterator[tuple[Pack, State]]:
         """Packs that all ranks share from where we are, each with the state behind it."""
         epoch, window, first = self.epoch, self.window, self.pack
         windows = -(-self.source.num_samples // self.lookahead)
@@ -205,7 +207,7 @@ class Packs:
                 yield packs[number], (epoch + 1, 0, 0) if after[1] == windows else after
             epoch, window, first = (epoch + 1, 0, 0) if window + 1 == windows else (epoch, window + 1, 0)
 
-    def _dealt(self, epoch: int, window: int) -> list[list[tuple[Place, int]]]:
+    def _dealt(self, epoch: int, window: int) -> list[Pack]:
         count = self.source.num_samples
         places = np.arange(window * self.lookahead, min((window + 1) * self.lookahead, count))
         shards, numbers = self.source.order(epoch).locate(places)
@@ -214,10 +216,12 @@ class Packs:
         packs = fill(lengths, self.budget)
         name = f"{self.source.dataset.manifest.digest}/{self.loader.seed}/{epoch}/packs {window}"
         order = Permutation(len(packs), name.encode())[np.arange(len(packs))]
-        found = [
-            Place(self.source, epoch, s, n) for s, n in zip(shards.tolist(), numbers.tolist(), strict=True)
-        ]
-        return [[(found[item], lengths[item]) for item in sorted(packs[pack])] for pack in order.tolist()]
+        dealt = [sorted(packs[pack]) for pack in order.tolist()]
+        batches, slots = np.empty((2, len(places)), np.int64)
+        for number, items in enumerate(dealt):
+            batches[items], slots[items] = number, np.arange(len(items))
+        lot = Lot(self.source, epoch, places, batches=batches, slots=slots)
+        return [(lot.batch(number), [lengths[item] for item in items]) for number, items in enumerate(dealt)]
 
     def _lengths(self, shards: Numbers, numbers: Numbers) -> list[int]:
         found = np.zeros(len(shards), np.int64)
@@ -228,14 +232,17 @@ class Packs:
             found[here] = [self.tokens.length(loads(meta)) for meta in metas]
         return found.tolist()
 
-    def _make(self, pack: list[tuple[Place, int]]) -> Batch:
+    def _make(self, pack: Pack) -> Batch:
         fields: dict[str, list[Any]] = {}
-        for place, length in pack:
-            (fetched,) = self.source.fetch(np.array([place.shard]), np.array([place.number]))
-            sample = self.source.make(place.epoch, fetched)
-            key, label = sample.pop("key"), sample.pop("label")
+        (lot, start, stop), lengths = pack
+        contents = lot.files(start, stop)
+        for i in sorted(range(start, stop), key=lot.slots.__getitem__):
+            key, length = lot.keys[i], lengths[lot.slots[i]]
+            if isinstance(found := contents[i - start], Corrupt):
+                raise found
+            sample = lot.make(i, found)
             rng = (
-                sample_rng(self.loader.seed, place.epoch, f"tokens of {key}")
+                sample_rng(self.loader.seed, lot.epoch, f"tokens of {key}")
                 if self.source.part.augment
                 else None
             )
@@ -245,12 +252,10 @@ class Packs:
                 raise ValueError(
                     f"sample {key} has {got}, its index promised {length} tokens; augment may not resize"
                 )
-            for name, value in (made | {"key": key, "label": label}).items():
+            for name, value in (made | {"key": key, "label": lot.labels[i]}).items():
                 fields.setdefault(name, []).append(value)
-        ends = np.cumsum([0, *(length for _, length in pack)])
-        whole = {
-            name: v for name, v in fields.items() if len(v) == len(pack)
-        }  # what only some have is left out
+        ends = np.cumsum([0, *lengths])
+        whole = {n: v for n, v in fields.items() if len(v) == len(lengths)}  # what only some have is left out
         row = {
             n: torch.from_numpy(np.concatenate(v))[None]
             for n, v in whole.items()

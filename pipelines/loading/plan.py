@@ -2,24 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipelines.loading.lots import Lot, Piece
 from pipelines.loading.permutation import Numbers
 from pipelines.loading.schedule import Schedule
 from pipelines.loading.source import Source
 
 PLANNED = 1024  # samples of a rank located at a time: numpy is slow on few
-
-
-class Place(NamedTuple):
-    """Where a sample is: `number` counts those of the shard that take part."""
-
-    source: Source
-    epoch: int
-    shard: int
-    number: int
 
 
 @dataclass(frozen=True)
@@ -63,14 +54,15 @@ class Plan:
                 source.prefetch(epoch, int(places[here][0]))
                 yield source, epoch, mine[here], places[here]
 
-    def locate(self, positions: Numbers) -> list[Place]:
-        """Where the samples at these positions are."""
-        found: list[Any] = [None] * len(positions)
-        for source, epoch, mine, places in self.parts(positions):
-            columns = (column.tolist() for column in (mine, *source.order(epoch).locate(places)))
-            for at, shard, number in zip(*columns, strict=True):
-                found[at] = Place(source, epoch, shard, number)
-        return found
+    def pieces(self, positions: Numbers) -> Iterator[list[Piece]]:
+        """Batch by batch, what each source gives of the samples at these positions."""
+        size = self.batch_size
+        lots = [
+            Lot(source, epoch, places, batches=mine // size, slots=mine % size)
+            for source, epoch, mine, places in self.parts(positions)
+        ]
+        for number in range(-(-len(positions) // size)):
+            yield [piece for lot in lots if (piece := lot.batch(number)).samples]
 
     def chunks(self, start: int, end: int | None, planned: int = PLANNED) -> Iterator[Numbers]:
         """This rank's positions from `start` to `end`, whole batches but for the last, many at a time."""
@@ -80,12 +72,11 @@ class Plan:
             yield np.arange(start + self.rank, stop, self.world_size)
             start = stop
 
-    def batches(self, start: int, end: int | None) -> Iterator[list[Place]]:
-        """This rank's places of each global batch; in the last one there may be none."""
+    def batches(self, start: int, end: int | None, planned: int = PLANNED) -> Iterator[list[Piece]]:
+        """This rank's part of each global batch; in the last one there may be nothing."""
         left = None if end is None else -(-(end - start) // self.step)
-        for positions in self.chunks(start, end):
-            places = self.locate(positions)
-            for i in range(0, len(places), self.batch_size):
-                yield places[i : i + self.batch_size]
+        for positions in self.chunks(start, end, planned):
+            for pieces in self.pieces(positions):
+                yield pieces
                 left = None if left is None else left - 1
         yield from [[]] * (left or 0)

@@ -6,13 +6,10 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import crc32c
-import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.loading.cache import ShardCache
 from pipelines.loading.catalog import Page
@@ -23,8 +20,7 @@ from pipelines.shards.storage import LocalStorage, Storage
 Contents = Mapping[str, memoryview]  # extension -> bytes, read-only
 
 PREFETCH_BYTES = 2**29
-LARGE = 2**20  # bytes
-KEEP_GIL = 0  # letting go of it and taking it again costs more than the sum of a small file
+LARGE = 2**20  # bytes; letting go of the GIL and taking it again costs more than the sum of a smaller file
 COPIERS = 2  # threads that copy shards into the cache
 
 
@@ -72,20 +68,6 @@ class Reader:
                 "differs from the index); run rayloom check, then rayloom repair"
             )
         return found
-
-    def all_files(self, page: Page, rows: NDArray[np.int64]) -> list[Contents | Corrupt]:
-        """What `files` gives, for many rows of one shard at once; an error in place of a damaged sample."""
-        whole = self.map(page.shard)
-        if whole is None:
-            return [self.files_or_error(page, row) for row in rows.tolist()]
-        names, starts, ends, sums = page.all_members(rows)
-        parts = [whole[start:end] for start, end in zip(starts, ends, strict=True)]
-        checksum = crc32c.crc32c
-        if [checksum(part, 0, KEEP_GIL) for part in parts] != sums:
-            return [self.files_or_error(page, row) for row in rows.tolist()]
-        counts = (page.first[rows + 1] - page.first[rows]).tolist()
-        members = iter(zip(names, parts, strict=True))
-        return [dict(islice(members, count)) for count in counts]
 
     def files_or_error(self, page: Page, row: int) -> Contents | Corrupt:
         """What `files` gives, or the error that it raises."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,11 +12,10 @@ from modalities.base import Arrays, BadSample
 from pipelines.loading.augment import Chain, Step
 from pipelines.loading.buffers import Assembly
 from pipelines.loading.cache import ShardCache
-from pipelines.loading.catalog import UNLABELLED, Catalog, Page, labelled_counts, lookup
-from pipelines.loading.order import EpochOrder, sample_rng
-from pipelines.loading.permutation import Numbers
+from pipelines.loading.catalog import UNLABELLED, Catalog, labelled_counts, lookup
+from pipelines.loading.order import EpochOrder
 from pipelines.loading.reading import Contents, Reader
-from pipelines.shards.dataset import Corrupt, Dataset
+from pipelines.shards.dataset import Dataset
 from pipelines.shards.index import Row
 from pipelines.shards.manifest import Shard
 
@@ -38,16 +37,6 @@ class Part:
     options: Mapping[str, Any] = field(default_factory=dict)
     targets: Sequence[str] = ()
     prepare: bool = True
-
-
-class Fetched(NamedTuple):
-    """The files of one sample, or why they cannot be had, and where they are from."""
-
-    page: Page
-    row: int
-    key: str
-    label: np.int64
-    files: Contents | Corrupt
 
 
 class Source:
@@ -107,57 +96,19 @@ class Source:
             for number in numbers:
                 self.reader.ahead(self.pages.__getitem__, number)
 
-    def fetch(self, shards: Numbers, numbers: Numbers) -> list["Fetched"]:
-        """Verified files of many samples, by what `EpochOrder.locate` gave, in their order.
-
-        Many at a time, because Python between two decodes runs from cold caches and costs thrice as much.
-        """
-        found: list[Any] = [None] * len(shards)
-        for shard in np.unique(shards).tolist():
-            here = np.flatnonzero(shards == shard)
-            here = here[np.argsort(numbers[here])]  # forward through the shard: memory and disks like it
-            page = self.pages[shard]
-            rows = page.rows(numbers[here])
-            columns = (here.tolist(), rows.tolist(), page.some_keys(rows), page.labels[rows])
-            for at, row, key, label, files in zip(*columns, self.reader.all_files(page, rows), strict=True):
-                found[at] = Fetched(page, row, key, label, files)
-        return found
-
-    def make(
+    def arrays(
         self,
-        epoch: int,
-        fetched: "Fetched",
+        contents: Contents,
+        rng: np.random.Generator | None,
         opened: Any = None,
         assembly: Assembly | None = None,
         at: int = 0,
     ) -> dict[str, Any]:
         """Decode, augment and prepare one sample; into slot `at` of `assembly` where that can be.
 
-        `opened` is what `Chain.open` made of its files, if somebody has. Raises Corrupt and BadSample.
+        `opened` is what `Chain.open` made of its files, if somebody has.
         """
-        page, row, key, label, contents = fetched
-        if isinstance(contents, Corrupt):
-            raise contents
-        part = self.part
-        rng = sample_rng(self.seed, epoch, key) if part.augment else None
-        try:
-            sample = self._arrays(contents, opened or self.chain.open(contents), rng, assembly, at)
-        except BadSample as bad:
-            raise BadSample(bad.reason, f"sample {key} in {page.shard.key}: {bad.detail}") from bad
-        for name in part.targets:
-            sample[name] = np.float32(page.number(row, name))
-        sample["key"], sample["label"] = key, label
-        return sample
-
-    def _arrays(
-        self,
-        contents: Contents,
-        opened: Any,
-        rng: np.random.Generator | None,
-        assembly: Assembly | None,
-        at: int,
-    ) -> dict[str, Any]:
-        part = self.part
+        part, opened = self.part, opened or self.chain.open(contents)
         if not isinstance(part.augment, bool):
             rng_of_prepare, rng_of_steps = None, rng
         else:
