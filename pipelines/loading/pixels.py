@@ -9,8 +9,9 @@ import simplejpeg
 import torch
 from numpy.typing import NDArray
 
-from modalities.base import BadSample, Raw
-from modalities.image.probe import read_header
+from modalities.base import BadSample
+from modalities.image.readers import jpeg
+from modalities.image.readers.span import Span
 from modalities.image.schema import Header
 from modalities.image.transforms import resample
 from pipelines.loading.reading import Contents
@@ -30,23 +31,22 @@ class Window:
     size: tuple[int, int]  # (height, width)
 
 
-def plain_jpeg(contents: Contents) -> tuple[bytes, Header] | None:
+def plain_jpeg(contents: Contents) -> tuple[memoryview, Header] | None:
     """The JPEG of a sample that has nothing to be turned, converted or cut along with it, or None."""
-    if "jpg" not in contents or "seg.png" in contents:
+    data = contents.get("jpg")
+    if data is None or "seg.png" in contents or bytes(data[:3]) != b"\xff\xd8\xff":
         return None
-    data = bytes(contents["jpg"])
-    header = read_header(Raw(name="picture.jpg", content=data))
-    plain = header.format == "jpg" and header.orientation == 1 and header.mode in ("rgb", "grey")
-    return (data, header) if plain else None
+    header = jpeg.read(Span(len(data), data=data))  # a copy of the file would cost as much as its header
+    return (data, header) if header.orientation == 1 and header.mode in ("rgb", "grey") else None
 
 
-def decode(data: bytes, header: Header, place: Place | None = None) -> Pixels:
+def decode(data: memoryview, header: Header, place: Place | None = None) -> Pixels:
     """(h, w, c) uint8, c 1 or 3, in the memory that `place` gives."""
     shape = (header.height, header.width, header.channels)
     return _decoded(data, "GRAY" if header.channels == 1 else "RGB", shape, place(shape) if place else None)
 
 
-def decode_window(data: bytes, header: Header, window: Window) -> Pixels:
+def decode_window(data: memoryview, header: Header, window: Window) -> Pixels:
     """(*window.size, 3): a window decoded at the smallest scale that still has its pixels, then resized."""
     scale = min(1.0, max(window.size[0] / window.height, window.size[1] / window.width))
     least = int(np.ceil(header.height * scale)), int(np.ceil(header.width * scale))
@@ -89,7 +89,7 @@ def _tensor(pixels: NDArray[Any]) -> torch.Tensor:
 
 
 def _decoded(
-    data: bytes, space: str, shape: tuple[int, ...] | None, buffer: Pixels | None, **scale: int
+    data: memoryview, space: str, shape: tuple[int, ...] | None, buffer: Pixels | None, **scale: int
 ) -> Pixels:
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(data, space, buffer=buffer, **scale)

@@ -10,6 +10,7 @@ from modalities.image.readers import exif, icc
 from modalities.image.readers.span import Span
 from modalities.image.schema import Header, check_size
 
+HEAD = 1024  # bytes read at once: the markers of most files lie there
 MAX_SEGMENTS = 4096
 MAX_SCANS = 500  # a progressive file may rescan every pixel as often as it likes: 1 MB can cost minutes
 
@@ -26,8 +27,12 @@ def read(span: Span) -> Header:
     """Header of a JPEG. Only 8-bit Huffman-coded DCT frames are read, sequential or progressive."""
     offset, frame, block = 2, None, b""
     profile: dict[int, bytes] = {}
+    head = span.at(0, min(span.size, HEAD))
+    last = len(head) - _SEGMENT.size
     for _ in range(MAX_SEGMENTS):
-        flag, marker, length = _SEGMENT.unpack(span.at(offset, 4))
+        flag, marker, length = (
+            _SEGMENT.unpack_from(head, offset) if offset <= last else _SEGMENT.unpack(span.at(offset, 4))
+        )
         if marker in _PASSED and flag == 0xFF and length >= 2:  # as nearly all are
             offset += 2 + length
             continue

@@ -18,7 +18,7 @@ from pipelines.loading.reading import Contents
 
 Rng = np.random.Generator
 Area = tuple[float, float]
-Opened = tuple[bytes, Header]
+Opened = tuple[memoryview, Header]
 
 
 @dataclass(frozen=True)
