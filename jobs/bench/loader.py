@@ -32,6 +32,7 @@ THREADS = 2
 SIZE = 224  # of crops
 CROP: tuple[Step, ...] = ({"random_resized_crop": {"size": SIZE}}, "flip")
 PAIRS = 3
+PHOTOGRAPHS = 2840  # of 500 x 375: an epoch of more than a second, for its start and its end take some
 EPOCHS = 9  # of raw iteration: enough for Python's collector to go through everything
 PHOTOS = Path("../shared/data/images")
 
@@ -215,7 +216,7 @@ def photo_dataset(folder: Path, *, large: int = 1) -> Dataset:
     """The photographs, at `large` times 500 x 375, built once in a run."""
     place = folder / f"photos{large}"
     if not place.exists():
-        made = photos(710 // large**2, height=375 * large, width=500 * large)
+        made = photos(PHOTOGRAPHS // large**2, height=375 * large, width=500 * large)
         build(place, "image", made, per_shard=200)
     return Dataset.open(str(place))
 
@@ -237,17 +238,32 @@ def raw(folder: Path) -> None:
 
 
 def others(folder: Path) -> None:
-    """One thread, real files, against the library that decodes them, doing no more than that."""
+    """Real files, against the library that decodes them, doing no more than that, on as many cores.
+
+    laspy hands the chunks of one file to every core unless it is told not to; the loader gives each core
+    files of its own.
+    """
+    import laspy
+
     cloud, cube = _largest("points/*.laz"), _largest("hyperspectral/hls*.tif")
-    for name, modality, path, bare in (
-        ("coordinates by laspy", "pointcloud", cloud, _coordinates),
-        ("all fields by laspy", "pointcloud", cloud, _all_fields),
-        ("rasterio", "hyperspectral", cube, _bands),
+    alone, every = laspy.LazBackend.Lazrs, laspy.LazBackend.LazrsParallel
+    for name, modality, path, bare, workers in (
+        ("coordinates by laspy", "pointcloud", cloud, partial(_coordinates, alone), 0),
+        ("all fields by laspy", "pointcloud", cloud, partial(_all_fields, alone), 0),
+        (
+            f"coordinates by laspy, {THREADS} cores",
+            "pointcloud",
+            cloud,
+            partial(_coordinates, every),
+            THREADS,
+        ),
+        ("all fields by laspy", "pointcloud", cloud, partial(_all_fields, every), THREADS),
+        ("rasterio", "hyperspectral", cube, _bands, 0),
     ):
         data, count = path.read_bytes(), 16
-        loader = _loader_of(folder / name, modality, path, count=count)
+        loader = _loader_of(folder / f"{name} {workers}", modality, path, count=count, workers=workers)
         compare(
-            f"{path.suffix}, {len(data) / 1e6:.1f} MB, against {name}",
+            f"{path.suffix}, {len(data) / 1e6:.1f} MB, {workers or 1} cores, against {name}",
             partial(run_through, loader), partial(_repeat, bare, data, count),
         )  # fmt: skip
 
@@ -285,28 +301,28 @@ def _largest(pattern: str) -> Path:
 
 
 def _loader_of(
-    folder: Path, modality: str, path: Path, *, count: int, augment: Sequence[Step] = ()
+    folder: Path, modality: str, path: Path, *, count: int, augment: Sequence[Step] = (), workers: int = 0
 ) -> Loader:
     files = {path.suffix[1:]: path.read_bytes()}
     dataset = build(folder, modality, ((f"s{i:03}", files) for i in range(count)), per_shard=count)
-    return Loader(dataset, batch_size=1, prepare=False, augment=augment)
+    return Loader(dataset, batch_size=1, prepare=False, augment=augment, num_workers=workers)
 
 
 def _batches(loader: Loader, count: int) -> int:
     return sum(len(loader.batch(0, number)["key"]) for number in range(count))
 
 
-def _coordinates(data: bytes) -> object:
+def _coordinates(backend: Any, data: bytes) -> object:
     import laspy
 
-    return laspy.read(BytesIO(data)).xyz
+    return laspy.read(BytesIO(data), laz_backend=backend).xyz
 
 
-def _all_fields(data: bytes) -> object:
+def _all_fields(backend: Any, data: bytes) -> object:
     """Coordinates, and every other field in memory of its own, as a batch has them."""
     import laspy
 
-    cloud = laspy.read(BytesIO(data))
+    cloud = laspy.read(BytesIO(data), laz_backend=backend)
     names = [name for name in cloud.point_format.dimension_names if name not in ("X", "Y", "Z")]
     return [cloud.xyz, *(np.array(cloud[name]) for name in names)]
 

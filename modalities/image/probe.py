@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from modalities.base import BadSample, Raw
 from modalities.image.readers import bmp, gif, icc, jpeg, png, tiff, webp
-from modalities.image.readers.span import Span, span_of
+from modalities.image.readers.span import Span
 from modalities.image.schema import EXTENSIONS, Header, ImageMeta
 
 _READERS: dict[str, Callable[[Span], Header]] = {
@@ -43,8 +43,10 @@ def read_header(raw: Raw) -> Header:
     named = EXTENSIONS.get(raw.filename.rpartition(".")[2])
     if named not in (None, found):
         raise BadSample("extension-mismatch", f"{raw.name} is called {named} and is {found}; rename it")
-    with span_of(raw) as span:
-        return _READERS[found](span)
+    if isinstance(raw.content, bytes):
+        return _READERS[found](Span(len(raw.content), data=raw.content))
+    with raw.open() as file:
+        return _READERS[found](Span(raw.size, file=file))
 
 
 def probe(raw: Raw) -> ImageMeta:

@@ -234,12 +234,14 @@ class _Unit:
             files["cls"] = sidecars["cls"] if theirs else self.classes[label]
         if row["caption"] is not None:
             files.setdefault("txt", row["caption"].encode())
-        told = {"group": row["group"], "label": label, "modality": self.modality.name, "source": row["name"]}
-        facts = {name: dumps(value) for name, value in told.items() if name != "label" or label is not None}
-        facts |= {name: dumps(value) for name, value in (before(sidecars) if sidecars else {}).items()}
-        facts["meta"] = meta  # the text itself: it is canonical
-        text = ",".join(f'"{name}":{facts[name]}' for name in sorted(facts))
-        files[member(files)] = f"{{{text}}}".encode()
+        earlier = before(sidecars) if sidecars else {}
+        told = [f'"{name}":{dumps(earlier[name])},' for name in sorted(earlier)]
+        told.append(f'"group":{dumps(row["group"])},')
+        if label is not None:
+            told.append(f'"label":{dumps(label)},')
+        # The names in order, and meta's own text: both are canonical.
+        told.append(f'"meta":{meta},"modality":"{self.modality.name}","source":{dumps(row["name"])}')
+        files[member(files)] = f"{{{''.join(told)}}}".encode()
 
 
 def _caught(make: Callable[..., Made], *arguments: Any) -> Made:

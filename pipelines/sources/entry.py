@@ -1,11 +1,10 @@
 """One raw object of a source, listed but not opened, and the places its bytes lie."""
 
-import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from pipelines.jsontext import dumps
+from pipelines.jsontext import dumps, loads
 
 UNKNOWN_SIZE = -1  # a URL in a table: asking every server first would cost a round trip a row
 _NOTHING: Final[Mapping[str, "Part"]] = MappingProxyType({})
@@ -85,7 +84,7 @@ class Entry(NamedTuple):
 
     @classmethod
     def from_json(cls, line: str) -> "Entry":
-        record = json.loads(line)
+        record = loads(line)
         record["content"] = Part.from_list(record["content"])
         for what in ("companions", "sidecars"):
             if what in record:

@@ -1,10 +1,8 @@
 """Random access to the bytes of one object, in memory or on disk, that notices its end."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import BinaryIO
 
-from modalities.base import BadSample, Raw
+from modalities.base import BadSample
 
 CHUNK = 1 << 20
 END = 256  # bytes at the end that are looked through first
@@ -53,13 +51,3 @@ class Span:
         for begin in range(start, self.size, CHUNK):
             total += self.at(begin, min(CHUNK + len(mark) - 1, self.size - begin)).count(mark)
         return total
-
-
-@contextmanager
-def span_of(raw: Raw) -> Iterator[Span]:
-    """Open `raw` for random access; nothing is copied."""
-    if isinstance(raw.content, bytes):
-        yield Span(len(raw.content), data=raw.content)
-    else:
-        with raw.open() as file:
-            yield Span(raw.size, file=file)
