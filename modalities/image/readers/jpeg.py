@@ -74,9 +74,13 @@ def read(span: Span) -> Header:
         orientation=orientation,
         compression=_READ[frame[0]],
         progressive=frame[0] == 0xC2,
-        icc=b"".join(profile[k] for k in sorted(profile))[: icc.MAX_BYTES] or None,
+        icc=_joined(profile) if profile else None,
         timestamp=timestamp,
     )
+
+
+def _joined(profile: dict[int, bytes]) -> bytes | None:
+    return b"".join(profile[k] for k in sorted(profile))[: icc.MAX_BYTES] or None
 
 
 def _frame(marker: int, body: bytes) -> tuple[int, int, str, int]:
