@@ -134,7 +134,9 @@ def timeline_of(
 
 def to_seconds(ticks: int, tick: Fraction) -> float:
     """Seconds in whole microseconds: the same float for the same instant, whatever the time base."""
-    return round(ticks * tick * TICKS) / TICKS
+    whole, rest = divmod(ticks * tick.numerator * TICKS, tick.denominator)
+    over = 2 * rest - tick.denominator  # as round() of the fraction, which takes ten times as long
+    return (whole + (over > 0 or (over == 0 and whole % 2 == 1))) / TICKS
 
 
 def stream_frames(

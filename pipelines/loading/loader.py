@@ -32,6 +32,7 @@ FETCHED = 16  # samples read and looked at before they are decoded
 RAW = 4096  # samples located at a time where nothing is decoded: numpy is slow on few
 AHEAD = 2  # batches under way, besides those that every thread works on
 DECODED_BYTES = 2**30  # of batches under way
+HOLDS_GIL = {"laz"}  # found by measuring: two threads decode no more of these than one
 
 
 class Loader(IterableDataset[Batch]):
@@ -55,7 +56,8 @@ class Loader(IterableDataset[Batch]):
         mix: of a mixture: "batches" takes each global batch from one part, "samples" each sample.
         pin_memory: batches in page-locked memory, for copies to a GPU.
         cache: folder for shards of an object store, at most `cache_bytes`; None reads each sample by range.
-        processes: the workers are processes instead of threads, for decoders that hold the GIL.
+        processes: the workers are processes instead of threads. None: where the first shard holds files whose
+            decoder keeps the GIL (HOLDS_GIL), which threads would only wait for.
         tail: each epoch takes the newest snapshot there is when its first rank begins it; which one, is
             written in this folder, where the other ranks and resumed runs read it.
         blend: {"mixup": 0.2, "cutmix": 1.0}: blends samples of a batch, and adds `soft_label`.
@@ -85,7 +87,7 @@ class Loader(IterableDataset[Batch]):
         cache: str | Path | None = CACHE,
         cache_bytes: int = CACHE_BYTES,
         prefetch_bytes: int = PREFETCH_BYTES,
-        processes: bool = False,
+        processes: bool | None = None,
         tail: str | None = None,
         blend: Mapping[str, float] | None = None,
     ) -> None:
@@ -261,9 +263,17 @@ class Loader(IterableDataset[Batch]):
         (pieces,) = self._plan.batches(first + start, first + end)
         return self._made(pieces)
 
+    @property
+    def _apart(self) -> bool:
+        """Whether workers are processes. One of torch's DataLoader must not start others."""
+        if self.processes is None:
+            extensions = {extension for source in self.sources for extension in source.pages[0].extensions}
+            self.processes = get_worker_info() is None and not HOLDS_GIL.isdisjoint(extensions)
+        return self.processes
+
     def run(self, start: int, end: int | None) -> Iterator[Batch]:
         """Finished batches of the endless sequence, from one position to another, read ahead by workers."""
-        if self.processes and self.num_workers:
+        if self.num_workers and self._apart:
             make = partial(Loader, **{**self._arguments, "num_workers": 0, "processes": False})
             options: dict[str, Any] = {
                 "workers": self.num_workers,
