@@ -36,8 +36,8 @@ def write_pictures(folder: Path, count: int) -> None:
         path.write_bytes(head + b"\xff\xfe\x00\x0a" + comment + tail)
 
 
-def _in_this_process(task: Any, sizes: Any, phase: str, report: Any, *, most: int) -> Any:
-    for i in range(len(sizes)):
+def _in_this_process(task: Any, units: int, phase: str, report: Any) -> Any:
+    for i in range(units):
         yield task({"id": i})
 
 

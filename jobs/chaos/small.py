@@ -120,9 +120,9 @@ def plain_work(name: str, folder: Path) -> Work:
     kind = modalities.get("image")
     tell = apart(PLAIN, patterns=kind.patterns)
     assert tell
-    table, others = tell(_listed(folder))
-    assert table is not None
+    plain, others = tell(_listed(folder))
     assert not others
+    table = tell.rows(plain)
     (folder / "changes.png").write_bytes((folder / "1.png").read_bytes() + b"behind")
     os.utime(folder / "changes.png", (1, 1))
     (folder / "6.png").unlink()

@@ -1,7 +1,8 @@
-"""Survey, plan, pack, commit: raw objects to one more snapshot of a dataset, with Ray Data over units."""
+"""Survey, plan, pack, commit: raw objects to one more snapshot of a dataset, by tasks of Ray."""
 
 import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -33,9 +34,8 @@ from pipelines.stages.process import check_stages, decodes
 from pipelines.stages.survey import survey_entries
 
 CPUS = 1.0  # of one task
-QUICK_CHUNKS = 16  # of a task that decodes nothing: Ray Data takes about 20 ms of CPU for each
+AHEAD = 2  # tasks for each core: behind the one that runs another waits, so that no core waits for the driver
 AWAKE = 64  # workers at most that start before there is work: in a larger cluster one start is little
-PACKED_BYTES = 256 * 2**20  # of a task: smaller units are packed several together
 Report = Callable[[str, int, int], None]  # phase, units done, units in all
 
 
@@ -78,7 +78,7 @@ def ingest(
     arrivals = write_arrivals(
         storage, only(list_source(source, kind), replay), settings=settings_digest, known=known,
         parent=parent.digest if parent else "", prefix="" if replay is None else REPLAY,
-        quick=not decoded, apart=None if parent else apart(settings, patterns=kind.patterns),
+        quick=not decoded, apart=None if parent else apart(settings, patterns=kind.patterns), spread=_spread,
     )  # fmt: skip
     survey = arrivals.survey
     if nothing_new and not arrivals.chunks:
@@ -124,9 +124,28 @@ def _wake(kind: Modality, *, decode: bool) -> list[Any]:
     return [task.remote() for _ in range(min(_cores(), AWAKE))]
 
 
+def _spread(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """`map` by tasks of Ray, a few ahead of the listing that feeds them; here, while Ray is not connected."""
+    if not ray.is_initialized():
+        yield from map(work, items)
+        return
+
+    def one(item: Any) -> Any:
+        return work(item)
+
+    remote, most = ray.remote(num_cpus=CPUS, max_retries=-1)(one), AHEAD * _cores()
+    waiting: deque[Any] = deque()
+    for item in items:
+        waiting.append(remote.remote(item))
+        if len(waiting) > most:
+            yield ray.get(waiting.popleft())
+    while waiting:
+        yield ray.get(waiting.popleft())
+
+
 def _cores() -> int:
     resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return int(resources.get("CPU", 1))
+    return max(1, int(resources.get("CPU", 1)))
 
 
 def _planned_key(survey: str) -> str:
@@ -168,10 +187,7 @@ def _survey(
             rows = table.num_rows
         return {"id": i, "rows": rows}
 
-    quick = not decodes(settings["stages"], decode=settings["decode"], compare=compare)
-    sizes = [1] * arrivals.chunks
-    found = _run(look, sizes, "survey", report, most=QUICK_CHUNKS if quick else 1)
-    rows = arrivals.rows + sum(row["rows"] for row in found)
+    rows = arrivals.rows + sum(row["rows"] for row in _run(look, arrivals.chunks, "survey", report))
 
     def read(columns: list[str]) -> Iterator[pa.Table]:
         def part(i: int) -> pa.Table:
@@ -185,64 +201,47 @@ def _survey(
 
 
 def _pack(storage: Storage, plan: str, report: Report) -> None:
-    url = storage.url
-    sizes = read_verified(storage, units_key(plan), from_parquet)["num_bytes"].to_pylist()
+    url, units = storage.url, read_verified(storage, units_key(plan), parquet_file).metadata.num_rows
 
     def pack(row: dict[str, Any]) -> dict[str, Any]:
         pack_unit(open_storage(url), plan, row["id"])
         return row
 
-    for _ in _run(pack, sizes, "pack", report, most=PACKED_BYTES):
+    for _ in _run(pack, units, "pack", report):
         pass
 
 
 def _run(
-    task: Callable[[dict[str, Any]], dict[str, Any]], sizes: Sequence[int], phase: str, report: Report, *,
-    most: int,
-) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """Run `task` once for every unit. A worker that dies is replaced; tasks are idempotent.
-
-    `sizes` of the units say how long each takes; one task of Ray Data gets units of `most` together. The
-    units of one task are reported as done together.
-    """
-    if not sizes:
+    task: Callable[[dict[str, Any]], dict[str, Any]], units: int, phase: str, report: Report
+) -> Iterator[dict[str, Any]]:
+    """Run `task` once for every unit. A worker that dies is replaced; tasks are idempotent."""
+    if not units:
         return
 
-    def guarded(row: dict[str, Any]) -> dict[str, Any]:
+    def guarded(unit: int) -> dict[str, Any]:
         try:
-            return {**task(row), "errno": 0, "problem": "", "file": ""}
+            return {**task({"id": unit}), "errno": 0}
         except OSError as e:  # Ray would wrap it, and lose that it was a full disk
             problem = e.strerror or str(e)
-            return {**row, "errno": e.errno or errno.EIO, "problem": problem, "file": str(e.filename or "")}
+            return {"errno": e.errno or errno.EIO, "problem": problem, "file": str(e.filename or "")}
 
-    report(phase, 0, len(sizes))
-    tasks = [*shared_out(sizes, _cores(), most=most)]
-
-    def together(row: dict[str, Any]) -> list[dict[str, Any]]:
-        return [guarded({"id": unit}) for unit in tasks[row["id"]]]
-
-    rows = ray.data.range(len(tasks), override_num_blocks=len(tasks)).flat_map(together, num_cpus=CPUS)
-    for count, row in enumerate(rows.iter_rows(), 1):
-        if row["errno"]:
-            raise OSError(row["errno"], row["problem"], row["file"] or None)
-        report(phase, count, len(sizes))
-        yield row
-
-
-def shared_out(sizes: Sequence[int], cores: int, *, most: int) -> Iterator[range]:
-    """Consecutive units for one task after the other: of `most` together, and less and less towards the end.
-
-    A core that comes free takes half of its share of what is left (Polychronopoulos and Kuck, 1987, "Guided
-    self-scheduling"), so that all end together, and few tasks are needed.
-    """
-    rest, start = sum(sizes), 0
-    while start < len(sizes):
-        share = min(most, rest // (2 * cores))
-        end, size = start + 1, sizes[start]
-        while end < len(sizes) and size + sizes[end] <= share:
-            size, end = size + sizes[end], end + 1
-        yield range(start, end)
-        rest, start = rest - size, end
+    report(phase, 0, units)
+    remote, given = ray.remote(num_cpus=CPUS, max_retries=-1)(guarded), 0
+    waiting: list[Any] = []
+    try:
+        for count in range(1, units + 1):
+            most = min(units, count - 1 + AHEAD * _cores())  # a cluster may grow meanwhile
+            waiting += [remote.remote(unit) for unit in range(given, most)]
+            given = max(given, most)
+            [ready], waiting = ray.wait(waiting, num_returns=1)
+            row = ray.get(ready)
+            if row["errno"]:
+                raise OSError(row["errno"], row["problem"], row["file"] or None)
+            report(phase, count, units)
+            yield row
+    finally:
+        for left in waiting:
+            ray.cancel(left)
 
 
 def _left_out(counts: Mapping[str, int]) -> Books:

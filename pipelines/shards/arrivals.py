@@ -1,7 +1,8 @@
 """What a source holds and no snapshot has seen, written down in chunks for a survey."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +16,14 @@ from pipelines.parquet import to_parquet
 from pipelines.shards.ahead import ahead
 from pipelines.shards.known import Known
 from pipelines.shards.marks import hash64
-from pipelines.shards.plain import Apart
+from pipelines.shards.plain import Apart, Listed
 from pipelines.shards.spill import Spill, bucket_of, num_buckets
 from pipelines.shards.storage import Storage
 from pipelines.sources import Entry
 
 CHUNKS = ((64, 32), (1024, 256), (2**62, 4096))  # until chunk i, so many entries a survey task
 QUICK_PARTS, QUICK_ENTRIES, QUICK_BYTES = 16, (256, 2048), 128 * 2**20  # where nothing is decoded
+Spread = Callable[[Callable[[Listed], Any], Iterable[Listed]], Iterable[Any]]
 PASSING = ("unreadable",)  # reasons that may be gone the next time: the same entry is tried again
 BATCH = 4096  # entries held as objects
 IDS_A_FILE = 2**20
@@ -50,15 +52,15 @@ def survey_key(survey: str, part: int) -> str:
 
 def write_arrivals(
     storage: Storage, entries: Iterable[Entry], *, settings: str, known: Known | None = None,
-    parent: str = "", prefix: str = "", quick: bool = False, apart: Apart | None = None,
+    parent: str = "", prefix: str = "", quick: bool = False, apart: Apart | None = None, spread: Spread = map,
 ) -> Arrivals:  # fmt: skip
     """Store what is new of a listing, and its ids, by survey.
 
     The survey's name is `prefix` and a digest of the settings, the parent and every new entry in its order.
     What the `known` snapshot has looked at is left out, but for what could not be read then. `quick`: a
     survey will only read the entries, not decode them, so its chunks may be larger. `apart` gives the rows of
-    entries that need no survey; for a first snapshot. No listing is held in memory: it lies in a temporary
-    folder.
+    entries that need no survey; for a first snapshot. `spread` maps over batches of these, in their order,
+    perhaps elsewhere. No listing is held in memory: it lies in a temporary folder.
     """
     with tempfile.TemporaryDirectory(prefix="rayloom-listing-") as temporary:
         folder = Path(temporary)
@@ -68,13 +70,18 @@ def write_arrivals(
         ways = f"{'quick' if quick else ''}{'plain' if apart else ''}"
         ids = _Ids(folder, blake3.blake3(f"{settings}{parent}{ways}".encode()))
         chunks = parts = rows = 0
-        for batch in _batches(iter(entries), BATCH):
-            told, others = apart(batch) if apart else (None, batch)
-            if told is not None:
-                (folder / f"part-{parts:06}").write_bytes(to_parquet(told))
-                ids.add(_ids(told["entry"].to_pylist()))
-                parts, rows = parts + 1, rows + told.num_rows
-            listed.add(_table(others, again), np.zeros(len(others), np.int64))
+
+        def plain() -> Iterator[Listed]:
+            for batch in _batches(iter(entries), BATCH):
+                alone, others = apart(batch) if apart else (None, batch)
+                listed.add(_table(others, again), np.zeros(len(others), np.int64))
+                if alone and alone.texts:
+                    yield alone
+
+        for content, found in spread(partial(_told, apart), plain()):
+            (folder / f"part-{parts:06}").write_bytes(content)
+            ids.add(found)
+            parts, rows = parts + 1, rows + len(found)
         fresh = _fresh(listed, known, folder) if known else None
         count = listed.rows if fresh is None else int(np.count_nonzero(fresh))
         kept = _kept(listed, fresh)
@@ -117,6 +124,12 @@ class _Ids:
         content = to_parquet(pa.table({"id": self._waiting}))
         (self._folder / f"ids-{self.files:06}").write_bytes(content)
         self.files, self._waiting = self.files + 1, self._waiting[:0]
+
+
+def _told(apart: Apart | None, listed: Listed) -> tuple[bytes, NDArray[np.int64]]:
+    """A part of the survey, and the ids of its entries."""
+    assert apart
+    return to_parquet(apart.rows(listed)), _ids(listed.texts)
 
 
 def entry_id(text: str) -> int:

@@ -1,6 +1,7 @@
 """Plain objects: the listing says all that a plan asks, so that they are opened once, by who packs them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -8,31 +9,45 @@ import pyarrow as pa
 from pipelines.shards.marks import SURVEY, marked
 from pipelines.sources import Entry
 
-Apart = Callable[[list[Entry]], tuple[pa.Table | None, list[Entry]]]
+
+class Listed:
+    """Plain entries, and each as JSON, which is all that goes to another process."""
+
+    def __init__(self, texts: list[str], entries: list[Entry] | None = None) -> None:
+        self.texts, self.entries = texts, entries or [Entry.from_json(text) for text in texts]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Listed, (self.texts,)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Tells plain entries from others, and what they are. It depends on entry and settings alone."""
+
+    settings: Mapping[str, Any]
+    patterns: Sequence[str]
+
+    def __call__(self, entries: list[Entry]) -> tuple[Listed, list[Entry]]:
+        """Plain entries, and those that somebody has to look at."""
+        plain = [entry for entry in entries if is_plain(entry)]
+        others = [] if len(plain) == len(entries) else [entry for entry in entries if not is_plain(entry)]
+        return Listed([entry.to_json() for entry in plain], plain), others
+
+    def rows(self, listed: Listed) -> pa.Table:
+        """Plain entries as MARKED, without what only their bytes say."""
+        return marked(_rows(listed), settings=self.settings, patterns=self.patterns, alone=True)
 
 
 def apart(settings: Mapping[str, Any], *, patterns: Sequence[str]) -> Apart | None:
-    """What tells plain entries from others, for a first snapshot with these settings; None: there are none.
-
-    The function gives the rows of plain entries as MARKED, without what only the bytes say (content, meta,
-    quality), and the entries that somebody has to look at. It depends on entry and settings alone.
-    """
+    """For a first snapshot with these settings; None where no entry stands for itself."""
     split = settings["split"]
     alone = split["by"] != "cluster" and not split.get("stratify", False)
     if settings["stages"] or settings["dedup"] != "none" or not alone:
         return None  # other samples decide what becomes of one
-
-    def tell(entries: list[Entry]) -> tuple[pa.Table | None, list[Entry]]:
-        plain = [entry for entry in entries if _is_plain(entry)]
-        if not plain:
-            return None, entries
-        table = marked(_rows(plain), settings=settings, patterns=patterns, alone=True)
-        return table, [] if len(plain) == len(entries) else [e for e in entries if not _is_plain(e)]
-
-    return tell
+    return Apart(settings, patterns)
 
 
-def _is_plain(entry: Entry) -> bool:
+def is_plain(entry: Entry) -> bool:
     """Sidecars may say label, caption and scene; what is made, or lies on a web server, has no size yet."""
     if entry.refusal is not None:
         return True
@@ -42,12 +57,13 @@ def _is_plain(entry: Entry) -> bool:
     return not entry.companions or all(part.size >= 0 for part in entry.companions.values())
 
 
-def _rows(entries: list[Entry]) -> pa.Table:
+def _rows(listed: Listed) -> pa.Table:
+    entries = listed.entries
     count, refusals = len(entries), [entry.refusal for entry in entries]
     columns: dict[str, list[Any]] = {
         "status": ["quarantined" if refusal else "ok" for refusal in refusals],
         "name": [entry.name for entry in entries],
-        "entry": [entry.to_json() for entry in entries],
+        "entry": listed.texts,
         "suffix": [""] * count,
         "num_bytes": [0 if entry.refusal else entry.num_bytes for entry in entries],
         "label": [entry.label for entry in entries],

@@ -15,7 +15,7 @@ from PIL import Image
 
 from jobs.config.schema import IngestJob
 from jobs.ingest import SETTINGS, ingest_dataset, run
-from pipelines.graphs.ingest import ingest, shared_out
+from pipelines.graphs.ingest import ingest
 from pipelines.shards.dataset import Corrupt, Dataset
 from pipelines.shards.manifest import Conflict, latest
 from pipelines.shards.storage import open_storage
@@ -231,26 +231,6 @@ def test_a_file_written_to_during_the_run_is_set_aside_and_taken_by_the_next(
     assert (after.books.inputs, after.books.written) == (1, 1)
     files = contents(Dataset.open(job().output))
     assert files["cat/001"]["jpg"] == picture(5000)
-
-
-def test_units_are_shared_out_so_that_all_cores_end_together() -> None:
-    rng = np.random.default_rng(0)
-    for count, cores in ((1, 2), (7, 2), (43, 2), (1000, 64)):
-        sizes = rng.integers(1, 100, count).tolist()
-        tasks = [*shared_out(sizes, cores, most=300)]
-        assert [unit for task in tasks for unit in task] == list(range(count))
-        loads = [sum(sizes[unit] for unit in task) for task in tasks]
-        rest = sum(sizes)
-        for task, load in zip(tasks, loads, strict=True):  # half of a core's share of what is left, no more
-            allowed = min(300, rest // (2 * cores))
-            assert load <= allowed or len(task) == 1
-            assert task.stop == count or load + sizes[task.stop] > allowed  # and no less
-            rest -= load
-        ends = [0] * cores
-        for load in loads:  # each to the core that is free first
-            ends[ends.index(min(ends))] += load
-        assert max(ends) - min(ends) <= max(max(sizes), sum(sizes) // (2 * cores))
-    assert len([*shared_out([64] * 1000, 2, most=256)]) < 280
 
 
 def test_damage_is_noticed_by_check_and_by_reading(job: Callable[..., IngestJob]) -> None:

@@ -1,6 +1,7 @@
 """Objects that are opened once, by who packs them: the same shards, the same quarantine as with a survey."""
 
 import os
+import pickle
 import random
 import tarfile
 from collections.abc import Callable
@@ -45,11 +46,10 @@ def plan_of(entries: list[Entry], modality: str, settings: dict[str, Any], *, pl
     kind = modalities.get(modality)
     tell = apart(settings, patterns=kind.patterns)
     assert tell
-    table, others = tell(entries)
-    assert table is not None
+    listed_, others = tell(entries)
     if plain:
         assert not others
-        return make_plan(Survey.of(table), settings=settings)
+        return make_plan(Survey.of(tell.rows(listed_)), settings=settings)
     rows = survey_entries(entries, kind, [], decode=settings["decode"], sandbox=False)
     return make_plan(pa.Table.from_pylist(rows, schema=SURVEY), settings=settings, patterns=kind.patterns)
 
@@ -342,10 +342,11 @@ def test_what_says_more_than_its_listing_is_surveyed(tmp_path: Path) -> None:
         Entry("s.jpg", here, sidecars={"cls": here}), Entry("u.jpg", there),
         Entry("synth/1", Part("synth:image:1", 0)), Entry("h.jpg", here, {"h.raw": there}),
     ]  # fmt: skip
-    table, others = tell([*other[:2], *plain, *other[2:]])
-    assert table is not None
-    assert table.schema == MARKED
+    found, others = tell([*other[:2], *plain, *other[2:]])
     assert others == other
+    table = tell.rows(found)
+    assert table.schema == MARKED
+    assert tell.rows(pickle.loads(pickle.dumps(found))).equals(table), "in another process, too"
     assert [(row["name"], row["status"], row["num_bytes"]) for row in table.to_pylist()] == [
         ("a.jpg", "ok", 7), ("r.jpg", "quarantined", 0), ("c/", "ok", 14)
     ]  # fmt: skip
