@@ -133,7 +133,7 @@ def _spread(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     def one(item: Any) -> Any:
         return work(item)
 
-    remote, most = ray.remote(num_cpus=CPUS, max_retries=-1)(one), AHEAD * _cores()
+    remote, most = ray.remote(num_cpus=CPUS, max_retries=-1)(one), _ahead()
     waiting: deque[Any] = deque()
     for item in items:
         waiting.append(remote.remote(item))
@@ -141,6 +141,11 @@ def _spread(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
             yield ray.get(waiting.popleft())
     while waiting:
         yield ray.get(waiting.popleft())
+
+
+def _ahead() -> int:
+    """Tasks that are given to Ray at a time."""
+    return int(AHEAD * _cores() / CPUS)
 
 
 def _cores() -> int:
@@ -230,7 +235,7 @@ def _run(
     waiting: list[Any] = []
     try:
         for count in range(1, units + 1):
-            most = min(units, count - 1 + AHEAD * _cores())  # a cluster may grow meanwhile
+            most = min(units, count - 1 + _ahead())  # a cluster may grow meanwhile
             waiting += [remote.remote(unit) for unit in range(given, most)]
             given = max(given, most)
             [ready], waiting = ray.wait(waiting, num_returns=1)
@@ -240,8 +245,8 @@ def _run(
             report(phase, count, units)
             yield row
     finally:
-        for left in waiting:
-            ray.cancel(left)
+        for left in waiting:  # by force: an exception somewhere in a client of a store leaves it unusable
+            ray.cancel(left, force=True)
 
 
 def _left_out(counts: Mapping[str, int]) -> Books:
