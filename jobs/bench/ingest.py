@@ -30,6 +30,8 @@ from typing import Any
 import numpy as np
 import psutil
 
+from jobs.cli import ONE_HEAP
+
 KINDS = {"jpeg": "image", "laz": "pointcloud", "geotiff": "hyperspectral", "h264": "video"}
 SUFFIX = {"jpeg": "jpg", "laz": "laz", "geotiff": "tif", "h264": "mp4"}
 DISTINCT = 24  # files that are made; the others differ from one of them by a few bytes behind the end
@@ -317,7 +319,9 @@ def main() -> None:
             continue
         command = [sys.executable, "-m", "jobs.bench.ingest", given.form, str(count)]
         command += ["--cores", str(given.cores), "--inside"]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # Ray prints, too
+        done = subprocess.run(  # Ray prints, too
+            command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_HEAP
+        )
         found = json.loads(done.stdout.splitlines()[-1])
         if given.form == "memory":
             driver, worker = found["driver"], found["workers"]

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from jobs.cli import ONE_HEAP
 from pipelines.parquet import from_parquet, to_parquet
 from pipelines.shards.ahead import ahead
 from pipelines.shards.marks import MARKED, MARKS
@@ -153,7 +154,7 @@ def main() -> None:
                 print(json.dumps(measure(rows, Path(folder), given.dedup)))
             continue
         command = [sys.executable, "-m", "jobs.bench.plan", str(rows), "--dedup", given.dedup, "--inside"]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | ONE_HEAP)
         found = json.loads(done.stdout)
         print(
             f"{found['rows']:>11,} inputs, dedup {found['dedup']:<5}  {found['plan_s']:8.1f} s  "
