@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from jobs.bench.ingest import make_laz
+from jobs.bench.loader import build as build_as_given
 from pipelines.loading import Loader, collate
 from pipelines.shards.dataset import Corrupt, Dataset
 
@@ -218,6 +220,18 @@ def test_processes_give_what_threads_give_and_count_alike(damaged: tuple[Dataset
         assert torch.equal(got["image"], want["image"])
     assert processes.skipped == threads.skipped == {"damaged": 1}
     assert processes.state_dict() == threads.state_dict()
+
+
+def test_workers_are_processes_where_the_decoder_keeps_the_lock(dataset: Dataset, tmp_path: Path) -> None:
+    samples = ((f"cloud{i}", {"laz": make_laz(i)}) for i in range(4))
+    laz = build_as_given(tmp_path / "laz", "pointcloud", samples, per_shard=4)
+    alone, apart = (Loader(laz, batch_size=1, prepare=False, num_workers=count) for count in (0, 2))
+    for want, got in zip(alone, apart, strict=True):
+        assert got["key"] == want["key"]
+        assert torch.equal(got["points"], want["points"])
+    pictures = loader(dataset, num_workers=2)
+    keys(pictures)
+    assert (alone.processes, apart.processes, pictures.processes) == (None, True, False)
 
 
 def test_a_shard_of_another_length_is_refused_before_it_is_mapped(damaged: tuple[Dataset, str]) -> None:
