@@ -1,6 +1,7 @@
 """Plain USTAR, the same bytes for the same members: integer mtime 0, fixed owner, nothing of this machine."""
 
 from collections.abc import Iterator
+from struct import Struct
 from typing import BinaryIO, NamedTuple
 
 import blake3
@@ -14,6 +15,9 @@ _FIXED = b"0000644\0" + b"0000000\0" * 2  # mode, uid, gid
 _TIME = b"\0" + b"00000000000\0"  # the end of the size, and the time
 # Type, link name, magic, no owner names, device numbers.
 _TAIL = b"0" + bytes(100) + b"ustar\00000" + bytes(32 + 32) + b"0000000\0" * 2
+_HEADER = Struct(
+    f"100s{len(_FIXED)}s11s{len(_TIME)}s8s{len(_TAIL)}s167s"
+)  # shorter texts are filled with zeros
 _SUM = sum(_FIXED) + sum(_TIME) + sum(_TAIL) + 8 * ord(" ")  # the checksum itself counts as spaces
 
 
@@ -84,9 +88,8 @@ def header(name: str, size: int) -> bytes:
             f"{name} has {size:,} bytes, more than a USTAR member holds ({MAX_MEMBER:,}); cut it"
         )
     digits = b"%011o" % size
-    checksum = b"%06o\0 " % (_SUM + sum(short) + sum(digits) + sum(prefix))
-    front = short.ljust(100, b"\0") + _FIXED + digits + _TIME
-    return front + checksum + _TAIL + prefix.ljust(167, b"\0")
+    checksum = _SUM + sum(short) + sum(digits) + sum(prefix)
+    return _HEADER.pack(short, _FIXED, digits, _TIME, b"%06o\0 " % checksum, _TAIL, prefix)
 
 
 def _split(name: str) -> tuple[bytes, bytes]:

@@ -85,7 +85,10 @@ class Entry(NamedTuple):
     @classmethod
     def from_json(cls, line: str) -> "Entry":
         record = loads(line)
-        record["content"] = Part.from_list(record["content"])
+        content = Part.from_list(record["content"])
+        if len(record) == 3:  # a file that stands for itself, without a label
+            return cls(record["name"], content, group=record["group"])
+        record["content"] = content
         for what in ("companions", "sidecars"):
             if what in record:
                 record[what] = {name: Part.from_list(part) for name, part in record[what].items()}
