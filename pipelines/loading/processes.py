@@ -1,6 +1,7 @@
 """Workers that are processes, for decoders that hold the GIL. Tensors come back through shared memory."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -27,7 +28,11 @@ class _Share(IterableDataset[Made]):
 def in_processes(
     make: Callable[[], Any], start: int, end: int | None, *, workers: int, pin_memory: bool, ahead: int
 ) -> Iterator[Made]:
-    """Batches in order. `make` builds the loader in the process; it is pickled, and so is nothing else."""
+    """Batches in order. `make` builds the loader in the process; it is pickled, and so is nothing else.
+
+    There are no more processes than cores: they would only wait for each other.
+    """
+    workers = min(workers, len(os.sched_getaffinity(0)))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["torch", "pipelines.loading"]

@@ -46,12 +46,12 @@ def fault(): raise KeyError("no such thing")
 def refuse(): raise BadSample("corrupt", "not what it says")
 def killed(): os.kill(os.getpid(), signal.SIGKILL)
 def answer():
-    for fd in range(3, 64):
+    for fd in range(3, 4096):
         try: os.write(fd, bytes(12) + b"{}" * 500)
         except OSError: pass
 def forge():
     from pipelines.stages._frames import frame
-    for fd in range(3, 64):
+    for fd in range(3, 4096):
         try: os.write(fd, frame({"number": -1, "bad": ["corrupt", "forged"]})[0])
         except OSError: pass
 hurt = []
