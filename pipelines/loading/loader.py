@@ -18,7 +18,7 @@ from pipelines.loading.augment.blend import blend as blended
 from pipelines.loading.augment.blend import check_alphas
 from pipelines.loading.buffers import TEXTS, Assembly, Batch, Pool
 from pipelines.loading.cache import CACHE, CACHE_BYTES
-from pipelines.loading.lots import Piece
+from pipelines.loading.lots import Piece, keys_and_files
 from pipelines.loading.order import OPEN_SHARDS, sample_rng
 from pipelines.loading.plan import Plan
 from pipelines.loading.processes import in_processes
@@ -233,13 +233,7 @@ class Loader(IterableDataset[Batch]):
         """
         first = self.epoch * self.num_samples
         for pieces in self._plan.batches(first + self._position, first + self.num_samples, RAW):
-            count = sum(piece.samples for piece in pieces)
-            keys: list[Any] = [""] * count
-            files: list[Any] = [None] * count
-            for lot, start, stop in pieces:
-                found = zip(lot.slots[start:stop], lot.keys[start:stop], lot.files(start, stop), strict=True)
-                for at, key, content in found:
-                    keys[at], files[at] = key, content
+            keys, files = keys_and_files(pieces)
             self._position = min(self._position + self._plan.step, self.num_samples)
             yield self._sound(keys, files)
         self.epoch, self._position = self.epoch + 1, 0

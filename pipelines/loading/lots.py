@@ -5,6 +5,7 @@ Python's collector looks through as long as they live, so what is made ahead are
 the files of a batch are made when it is its turn.
 """
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -126,6 +127,18 @@ class Piece(NamedTuple):
         return Piece(
             self.lot, self.start + self.samples * number // of, self.start + self.samples * (number + 1) // of
         )
+
+
+def keys_and_files(pieces: Sequence[Piece]) -> tuple[list[str], list[Contents | Corrupt]]:
+    """Of a batch, in its own order, with an error in place of a damaged sample."""
+    count = sum(piece.samples for piece in pieces)
+    keys: list[Any] = [""] * count
+    files: list[Any] = [None] * count
+    for lot, start, stop in pieces:
+        found = zip(lot.slots[start:stop], lot.keys[start:stop], lot.files(start, stop), strict=True)
+        for at, key, content in found:
+            keys[at], files[at] = key, content
+    return keys, files
 
 
 def _runs(first: Numbers, counts: Numbers) -> Numbers:

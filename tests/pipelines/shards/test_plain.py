@@ -1,7 +1,6 @@
 """Objects that are opened once, by who packs them: the same shards, the same quarantine as with a survey."""
 
 import os
-import pickle
 import random
 import tarfile
 from collections.abc import Callable
@@ -346,7 +345,8 @@ def test_what_says_more_than_its_listing_is_surveyed(tmp_path: Path) -> None:
     assert others == other
     table = tell.rows(found)
     assert table.schema == MARKED
-    assert tell.rows(pickle.loads(pickle.dumps(found))).equals(table), "in another process, too"
+    make, given = found.__reduce__()
+    assert tell.rows(make(*given)).equals(table), "in another process, too"
     assert [(row["name"], row["status"], row["num_bytes"]) for row in table.to_pylist()] == [
         ("a.jpg", "ok", 7), ("r.jpg", "quarantined", 0), ("c/", "ok", 14)
     ]  # fmt: skip
