@@ -22,5 +22,5 @@ def laplacian_variance(grey: NDArray[np.uint8], every: int = 1) -> float:
     sums += rows[:, 2:]
     sums -= rows[:, 1:-1] << 2
     inner = sums.reshape(-1).astype(np.float64)  # every sum below 2**53 is exact in any order
-    total, squares = int(inner.sum()), int(inner @ inner)
+    total, squares = int(np.add.reduce(inner)), int(inner @ inner)
     return (squares * inner.size - total * total) / inner.size**2

@@ -4,6 +4,8 @@ Everything is counted in integers up to the last division, so the numbers are th
 """
 
 from functools import lru_cache
+from math import log2
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from modalities.image.colour import check, luminance
 
 ENOUGH = 2**13  # pixels: of more, rows evenly spread
 SHORTEST = 160  # pixels: a picture is halved while no side gets shorter, three times at most
+GROUPS = 48  # of rows, at most, that a fingerprint tells apart: its waves are far longer
 _BITS = 64
 
 
@@ -58,22 +61,21 @@ def numbers(grey: NDArray[np.uint8], aspect: float) -> dict[str, float]:
     """`quality` of a luminance (h, w) already reduced, either way up; `aspect` is the picture's."""
     # Odd: a screen's lines come in twos and fours.
     every = max(1, min(grey.size // ENOUGH - 1, len(grey) // 8)) | 1
-    counts = histogram(grey[every // 2 :: every])
-    total = int(counts.sum())
-    mean = float(counts @ _LEVELS) / total
-    share = counts[counts > 0] / total
+    rows = grey[every // 2 :: every]
+    counts, total = histogram(rows).astype(np.float64), rows.size
+    first, second = (counts @ _MOMENTS).tolist()
+    shown, mean = counts[counts > 0], first / total
     return {
         "blur": laplacian_variance(grey, every),
         "exposure": mean / 255,
-        "contrast": max(0.0, float(counts @ _SQUARES) / total - mean * mean) ** 0.5 / 255,
-        "entropy": abs(float(share @ np.log2(share))),
+        "contrast": max(0.0, second / total - mean * mean) ** 0.5 / 255,
+        "entropy": abs(log2(total) - float(shown @ np.log2(shown)) / total),
         "saturation": float(counts[0] + counts[255]) / total,
         "aspect": aspect,
     }
 
 
-_LEVELS = np.arange(256)
-_SQUARES = _LEVELS**2
+_MOMENTS = np.stack([np.arange(256.0), np.arange(256.0) ** 2], axis=1)
 
 
 _ORDER = sorted(((u, v) for u in range(16) for v in range(16)), key=lambda k: (k[0] + k[1], k))[1 : _BITS + 1]
@@ -81,32 +83,45 @@ _LOW = 1 + max(max(k) for k in _ORDER)
 _PLACES = np.array([u * _LOW + v for u, v in _ORDER])
 
 
-@lru_cache(maxsize=256)
-def _waves(length: int) -> NDArray[np.float64]:
-    """The lowest frequencies of the DCT-II basis, (_LOW, length): the mean over each pixel, times 2**7."""
-    edges = np.pi / length * np.outer(np.arange(1, _LOW), np.arange(length + 1))
-    waves = np.diff(np.sin(edges), axis=1) / edges[:, 1:2]
-    whole: NDArray[np.float64] = np.rint(np.concatenate([np.ones((1, length)), waves]) * 2**7)
+def _waves(edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The lowest frequencies of the DCT-II basis, (_LOW, n): the mean between each two edges, times 2**7."""
+    angles = np.pi / edges[-1] * np.outer(np.arange(1, _LOW), edges)
+    waves = np.diff(np.sin(angles), axis=1) / np.diff(angles, axis=1)
+    whole: NDArray[np.float64] = np.rint(np.concatenate([np.ones((1, len(edges) - 1)), waves]) * 2**7)
     return whole
 
 
 @lru_cache(maxsize=256)
-def _flat(height: int, width: int) -> NDArray[np.float64]:
-    """What a flat picture of level 1 has of each wave, by rounding."""
-    return np.outer(_waves(height).sum(axis=1), _waves(width).sum(axis=1))
+def _basis(height: int, width: int) -> tuple[int, NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Rows to a group; waves of the groups, (_LOW, groups), and of the columns, (width, _LOW).
+
+    At last what rounding leaves of the waves of a flat picture of level 1, (_BITS,).
+    """
+    step = -(-height // GROUPS)
+    edges = np.append(np.arange(0.0, height, step), height)
+    down, across = _waves(edges), _waves(np.arange(width + 1.0))
+    flat = np.outer(down @ np.diff(edges), across.sum(axis=1)).reshape(-1)[_PLACES]
+    return step, down, np.ascontiguousarray(across.T), flat
 
 
 def printed(grey: NDArray[np.uint8]) -> int:
     """`fingerprint` of a luminance (h, w) as displayed."""
-    steps = [-(-side // 512) for side in grey.shape]
-    if steps != [1, 1]:
-        grey = np.asarray(Image.fromarray(grey).reduce((steps[1], steps[0])))
-    down, across = map(_waves, grey.shape)
-    # Whole numbers, at most 2**24 here and 2**40 there, so the sums are exact in any order.
-    rows = down.astype(np.float32) @ grey.astype(np.float32)
-    found = rows.astype(np.float64) @ across.T
-    found -= np.rint(found[0, 0] / (2**14 * grey.size)) * _flat(*grey.shape)
+    step, down, across, flat = _basis(*grey.shape)
+    # Whole numbers below 2**53, so the sums are exact in any order.
+    found = (down @ _grouped(grey, step).astype(np.float64)) @ across
     values = found.reshape(-1)[_PLACES]
+    values -= round(float(found[0, 0]) / (2**14 * grey.size)) * flat
     values[np.abs(values) < 2**4 * grey.size] = 0  # below a grey level in one of 32 x 32 pixels: rounding
     bits = values > np.sort(values)[_BITS // 2]
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def _grouped(grey: NDArray[np.uint8], step: int) -> NDArray[Any]:
+    """Sums of every `step` rows, the last perhaps of fewer."""
+    if step == 1:
+        return grey
+    sums: NDArray[Any] = grey[::step].astype(np.uint16 if step <= 2**8 else np.uint32)
+    for i in range(1, step):
+        part = grey[i::step]
+        sums[: len(part)] += part
+    return sums

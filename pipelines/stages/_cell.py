@@ -89,7 +89,7 @@ class _Cell:
     def __init__(self, module: str, memory_bytes: int) -> None:
         self.module, self.memory_bytes = module, memory_bytes
         self.address_bytes = _confine.address_space_bytes() + LIBRARY_BYTES + memory_bytes
-        self.scratch = os.environ["TMPDIR"]
+        self.opened = os.open(os.environ["TMPDIR"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.limit = 0  # of the address space, as it is set
         self.served = 0
 
@@ -124,9 +124,8 @@ class _Cell:
             short = isinstance(e, MemoryError) or getattr(e, "errno", None) == errno.ENOMEM
             return {"bad": ["out-of-memory" if short else "crashed", traceback.format_exc(limit=-3)]}, []
         finally:
-            for name in os.listdir(self.scratch):  # the folder stays: the kernel knows it, not its name
-                left = Path(self.scratch, name)
-                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+            if left := os.listdir(self.opened):
+                _remove(Path(os.environ["TMPDIR"], name) for name in left)
 
     def _work(self, look: "Look", paths: Iterable[str], message: Mapping[str, Any]) -> "Found":
         from pipelines.stages.process import build, examine
@@ -139,6 +138,12 @@ class _Cell:
         if message["do"] == "examine":
             return list(examine(look, modality, message["stages"], **given))
         return [build(look, modality, message["stages"], **given)]
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    """What a sample left in the folder, which stays: the kernel knows it, not its name."""
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _look(facts: list[Any], blobs: Iterator[bytes]) -> tuple["Look", Iterable[str]]:

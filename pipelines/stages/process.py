@@ -91,15 +91,18 @@ def examine(
     raw, label, caption = look.raw, look.label, look.caption
     meta = modality.probe(raw)
     before, cut, after = _split(stages)
-    whole = Sample(num_bytes=_size(raw, look.sidecars), meta=meta, label=label, caption=caption)
-    untouched = passes(stages)
+    untouched, judged, arrays = passes(stages), _NOT_JUDGED, None
     if (untouched and (decode or compare or _reads_quality(before + after))) or (
         not untouched and _reads_quality(before)
     ):
         files = {**look.sidecars, **modality.pack(raw, meta)}
-        whole = _decoded(whole, files, modality)
+        judged = _judged(files, meta, modality)
         if untouched and compare == "arrays":
-            whole = replace(whole, arrays=arrays_digest(modality.decode(files)))
+            arrays = arrays_digest(modality.decode(files))
+    whole = Sample(
+        num_bytes=_size(raw, look.sidecars), meta=meta, label=label, caption=caption, quality=judged[0],
+        fingerprint=judged[1], arrays=arrays,
+    )  # fmt: skip
     if reason := _refused(whole, before):
         yield Filtered(suffix="", reason=reason)
         return
@@ -184,8 +187,10 @@ def _described(sample: Sample, files: Files, modality: Modality) -> Sample:
     meta = dict(modality.probe(as_raw(files, modality)))
     if sample.spec is not None:
         meta["piece"] = dict(sample.spec)
-    sample = replace(sample, files=files, num_bytes=_bytes(files), meta=meta)
-    return _decoded(sample, files, modality)
+    numbers, fingerprint = _judged(files, meta, modality)
+    return replace(
+        sample, files=files, num_bytes=_bytes(files), meta=meta, quality=numbers, fingerprint=fingerprint
+    )
 
 
 def passes(stages: Sequence[Stage]) -> bool:
@@ -201,10 +206,13 @@ def decodes(stages: Sequence[Stage], *, decode: bool, compare: Compare = "") -> 
     return cut is not None or bool(compare) or any(stage["kind"] == "filter" for stage in after)
 
 
-def _decoded(sample: Sample, files: Files, modality: Modality) -> Sample:
-    numbers, fingerprint = modality.measured(files, sample.meta)
-    quality = {name: float(value) for name, value in numbers.items()}
-    return replace(sample, quality=quality, fingerprint=fingerprint)
+Judged = tuple[Mapping[str, float], int | None]  # quality and fingerprint
+_NOT_JUDGED: Judged = ({}, None)
+
+
+def _judged(files: Files, meta: Meta, modality: Modality) -> Judged:
+    numbers, fingerprint = modality.measured(files, meta)
+    return {name: float(value) for name, value in numbers.items()}, fingerprint
 
 
 def arrays_digest(arrays: Arrays) -> str:

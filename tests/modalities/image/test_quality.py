@@ -63,7 +63,7 @@ def test_saturation_is_the_share_of_clipped_pixels() -> None:
     assert quality(of(image))["saturation"] == 0.4
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 9, 3), (3, 3, 4)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 9, 3), (3, 3, 4), (97, 61, 1), (159, 300, 3)])
 def test_flat_pictures_have_numbers_too(shape: Any) -> None:
     for dtype in (np.uint8, np.uint16):
         values = quality({"image": np.full(shape, 9, dtype)})
