@@ -29,7 +29,7 @@ from pipelines.shards.planned import is_whole, read_plan, units_key, write_plan
 from pipelines.shards.replay import REPLAY, known_to, only, readmitted
 from pipelines.shards.storage import Storage, open_storage, read_verified
 from pipelines.shards.turns import building
-from pipelines.sources import Entry, list_source
+from pipelines.sources import Entry, find_objects
 from pipelines.stages.process import check_stages, decodes
 from pipelines.stages.survey import survey_entries
 
@@ -76,7 +76,7 @@ def ingest(
     nothing_new = Outcome(manifest=parent, books=Books(), added=False) if parent else None
     decoded = decodes(settings["stages"], decode=settings["decode"], compare=compared(settings))
     arrivals = write_arrivals(
-        storage, only(list_source(source, kind), replay), settings=settings_digest, known=known,
+        storage, only(find_objects(source, kind), replay), settings=settings_digest, known=known,
         parent=parent.digest if parent else "", prefix="" if replay is None else REPLAY,
         quick=not decoded, apart=None if parent else apart(settings, patterns=kind.patterns), spread=_spread,
     )  # fmt: skip

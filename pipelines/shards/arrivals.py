@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,8 @@ from pipelines.shards.marks import hash64
 from pipelines.shards.plain import Apart, Listed
 from pipelines.shards.spill import Spill, bucket_of, num_buckets
 from pipelines.shards.storage import Storage
-from pipelines.sources import Entry
+from pipelines.sources import Entry, Listing
+from pipelines.sources.names import batches, looked_at
 
 CHUNKS = ((64, 32), (1024, 256), (2**62, 4096))  # until chunk i, so many entries a survey task
 QUICK_PARTS, QUICK_ENTRIES, QUICK_BYTES = 16, (256, 2048), 128 * 2**20  # where nothing is decoded
@@ -51,7 +51,7 @@ def survey_key(survey: str, part: int) -> str:
 
 
 def write_arrivals(
-    storage: Storage, entries: Iterable[Entry], *, settings: str, known: Known | None = None,
+    storage: Storage, found: Iterable[Listing], *, settings: str, known: Known | None = None,
     parent: str = "", prefix: str = "", quick: bool = False, apart: Apart | None = None, spread: Spread = map,
 ) -> Arrivals:  # fmt: skip
     """Store what is new of a listing, and its ids, by survey.
@@ -67,21 +67,21 @@ def write_arrivals(
         again = _unreadable(known) if known else np.empty(0, np.uint64)
         listed = Spill(folder / "listed", _LISTED, 1)
         # Other chunks are another survey: what a run left that cut them otherwise must not be taken up.
-        ways = f"{'quick' if quick else ''}{'plain' if apart else ''}"
+        ways = f"{'quick' if quick else ''}{'named' if apart else ''}"
         ids = _Ids(folder, blake3.blake3(f"{settings}{parent}{ways}".encode()))
         chunks = parts = rows = 0
 
         def plain() -> Iterator[Listed]:
-            for batch in _batches(iter(entries), BATCH):
-                alone, others = apart(batch) if apart else (None, batch)
+            for batch in batches(found if apart else looked_at(found), BATCH):
+                alone, others = apart(batch) if apart else (None, list(looked_at(batch)))
                 listed.add(_table(others, again), np.zeros(len(others), np.int64))
-                if alone and alone.texts:
+                if alone and alone.found:
                     yield alone
 
-        for content, found in spread(partial(_told, apart), plain()):
+        for content, told in spread(partial(_told, apart), plain()):
             (folder / f"part-{parts:06}").write_bytes(content)
-            ids.add(found)
-            parts, rows = parts + 1, rows + len(found)
+            ids.add(told)
+            parts, rows = parts + 1, rows + len(told)
         fresh = _fresh(listed, known, folder) if known else None
         count = listed.rows if fresh is None else int(np.count_nonzero(fresh))
         kept = _kept(listed, fresh)
@@ -129,17 +129,13 @@ class _Ids:
 def _told(apart: Apart | None, listed: Listed) -> tuple[bytes, NDArray[np.int64]]:
     """A part of the survey, and the ids of its entries."""
     assert apart
-    return to_parquet(apart.rows(listed)), _ids(listed.texts)
+    table = apart.rows(listed)
+    return to_parquet(table), _ids(table["entry"].to_pylist())
 
 
 def entry_id(text: str) -> int:
     """64 bits of everything the listing says: a touched file gets another, and is looked at again."""
     return int.from_bytes(blake3.blake3(text.encode()).digest(8), "little", signed=True)
-
-
-def _batches(entries: Iterator[Entry], size: int) -> Iterator[list[Entry]]:
-    while batch := list(islice(entries, size)):
-        yield batch
 
 
 def _table(batch: list[Entry], again: NDArray[np.uint64]) -> pa.Table:

@@ -7,17 +7,22 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.shards.marks import SURVEY, marked
-from pipelines.sources import Entry
+from pipelines.sources import Entry, Listing, Names
+from pipelines.sources.names import looked_at
 
 
 class Listed:
-    """Plain entries, and each as JSON, which is all that goes to another process."""
+    """Plain entries; who describes them looks at those that are only named, perhaps in another process."""
 
-    def __init__(self, texts: list[str], entries: list[Entry] | None = None) -> None:
-        self.texts, self.entries = texts, entries or [Entry.from_json(text) for text in texts]
+    def __init__(self, found: Sequence[Listing]) -> None:
+        self.found = found
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Listed, (self.texts,)
+        return _received, ([one if isinstance(one, Names) else one.to_json() for one in self.found],)
+
+
+def _received(found: Sequence[Names | str]) -> Listed:
+    return Listed([Entry.from_json(one) if isinstance(one, str) else one for one in found])
 
 
 @dataclass(frozen=True)
@@ -27,15 +32,21 @@ class Apart:
     settings: Mapping[str, Any]
     patterns: Sequence[str]
 
-    def __call__(self, entries: list[Entry]) -> tuple[Listed, list[Entry]]:
+    def __call__(self, found: Sequence[Listing]) -> tuple[Listed, list[Entry]]:
         """Plain entries, and those that somebody has to look at."""
-        plain = [entry for entry in entries if is_plain(entry)]
-        others = [] if len(plain) == len(entries) else [entry for entry in entries if not is_plain(entry)]
-        return Listed([entry.to_json() for entry in plain], plain), others
+        plain: list[Listing] = []
+        others: list[Entry] = []
+        for one in found:
+            if isinstance(one, Names) or is_plain(one):
+                plain.append(one)
+            else:
+                others.append(one)
+        return Listed(plain), others
 
     def rows(self, listed: Listed) -> pa.Table:
         """Plain entries as MARKED, without what only their bytes say."""
-        return marked(_rows(listed), settings=self.settings, patterns=self.patterns, alone=True)
+        entries = list(looked_at(listed.found))
+        return marked(_rows(entries), settings=self.settings, patterns=self.patterns, alone=True)
 
 
 def apart(settings: Mapping[str, Any], *, patterns: Sequence[str]) -> Apart | None:
@@ -57,13 +68,12 @@ def is_plain(entry: Entry) -> bool:
     return not entry.companions or all(part.size >= 0 for part in entry.companions.values())
 
 
-def _rows(listed: Listed) -> pa.Table:
-    entries = listed.entries
+def _rows(entries: list[Entry]) -> pa.Table:
     count, refusals = len(entries), [entry.refusal for entry in entries]
     columns: dict[str, list[Any]] = {
         "status": ["quarantined" if refusal else "ok" for refusal in refusals],
         "name": [entry.name for entry in entries],
-        "entry": listed.texts,
+        "entry": [entry.to_json() for entry in entries],
         "suffix": [""] * count,
         "num_bytes": [0 if entry.refusal else entry.num_bytes for entry in entries],
         "label": [entry.label for entry in entries],

@@ -13,7 +13,8 @@ from pipelines.shards.dataset import Dataset
 from pipelines.shards.known import Known
 from pipelines.shards.manifest import Books
 from pipelines.shards.storage import Storage, read_verified
-from pipelines.sources import Entry
+from pipelines.sources import Entry, Listing
+from pipelines.sources.names import looked_at
 
 REPLAY: Final = "replay-"  # before the name of a survey: what it lists is no longer as earlier runs left it
 
@@ -38,9 +39,9 @@ def known_to(dataset: Dataset, replay: frozenset[str] | None) -> Known:
     return Known(dataset) if replay is None else _Replayed(dataset, replay)
 
 
-def only(entries: Iterable[Entry], replay: frozenset[str] | None) -> Iterable[Entry]:
+def only(found: Iterable[Listing], replay: frozenset[str] | None) -> Iterable[Listing]:
     """The entries with these names, or all."""
-    return entries if replay is None else (entry for entry in entries if entry.name in replay)
+    return found if replay is None else (entry for entry in looked_at(found) if entry.name in replay)
 
 
 def names_of(storage: Storage, survey: str) -> set[str]:

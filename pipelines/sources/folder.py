@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 from modalities.base import Modality
 from pipelines.sources.entry import Entry, Part, refused
@@ -14,9 +15,11 @@ from pipelines.sources.matching import (
     find_sidecars,
     is_hidden,
     is_ignored,
-    may_ride,
+    lone_extensions,
+    lone_objects,
     stem_of,
 )
+from pipelines.sources.names import Listing, Names
 from pipelines.sources.stores import Node, Store, make_unique
 
 MAX_DEPTH = 64
@@ -44,8 +47,8 @@ class Folder:
     only: str | None = None  # the one name in the root that is listed: a source that is a single file
     _claimed: set[str] = field(default_factory=set)  # names in folders below that belong to an object above
 
-    def walk(self) -> Iterator[Entry]:
-        """Entries sorted by name."""
+    def walk(self) -> Iterator[Listing]:
+        """Entries sorted by name; files that stand for themselves may be named only."""
         yield from self._walk(self.root, "", 0)
 
     def list_only(self) -> Iterator[Entry]:
@@ -59,8 +62,12 @@ class Folder:
         """Whether an object lies in the root itself, not in a folder below."""
         return any(not self._is_tar(entry) for entry in self.list_only())
 
-    def _walk(self, folder: str, prefix: str, depth: int) -> Iterator[Entry]:
+    def _walk(self, folder: str, prefix: str, depth: int) -> Iterator[Listing]:
         try:
+            if (named := self._named(folder, prefix)) is not None:
+                if named.names:
+                    yield named
+                return
             nodes = make_unique([node for node in self.store.scan(folder) if not is_hidden(node.name)])
         except OSError as error:
             yield refused(prefix, "unreadable", f"the folder cannot be listed: {error}", uri=folder)
@@ -86,25 +93,33 @@ class Folder:
             else:
                 yield refused(name, "unsafe", f"deeper than {MAX_DEPTH} folders", uri=entry.uri)
 
+    @cached_property
+    def _lone(self) -> dict[str, bool]:
+        return lone_extensions(self.modality)
+
+    def _named(self, folder: str, prefix: str) -> Names | None:
+        """All objects of a folder, as `_walk` would find them, if their names say which these are."""
+        if self.only is not None or self.glob is not None or self._claimed or not self._lone:
+            return None
+        names = self.store.names(folder)
+        alone = None if names is None else lone_objects(names, self._lone, self.modality)
+        return Names(folder, prefix, *alone) if alone is not None else None
+
     def _plain(self, nodes: list[Node], prefix: str) -> Iterator[Entry] | None:
         """The entries of a folder in which every file stands for itself, as `_walk` would find them.
 
         None where a file may belong to another, or must be refused: that needs a look at all names together.
         """
-        if self.only is not None or self.glob is not None or self._claimed:
+        if self.only is not None or self.glob is not None or self._claimed or not self._lone:
             return None
-        found = []
-        for node in nodes:
-            name = node.name
-            if node.is_folder or node.refusal is not None or may_ride(name):
-                return None
-            if is_ignored(name):
-                continue
-            pattern = find_pattern(name, self.modality)
-            if pattern is None or "*" not in pattern or pattern in self.modality.companions:
-                return None
-            found.append((node, stem_of(name, pattern)))
-        return (Entry(prefix + node.name, part_of(node), group=prefix + stem) for node, stem in found)
+        if any(node.is_folder or node.refusal is not None for node in nodes):
+            return None
+        alone = lone_objects([node.name for node in nodes], self._lone, self.modality)
+        if alone is None:
+            return None
+        stems = dict(zip(*alone, strict=True))
+        objects = (node for node in nodes if node.name in stems)
+        return (Entry(prefix + n.name, part_of(n), group=prefix + stems[n.name]) for n in objects)
 
     def _objects(self, files: dict[str, Node], folders: dict[str, Node], prefix: str) -> Iterator[Entry]:
         wanted = [name for name in files if self._is_wanted(prefix + name)]

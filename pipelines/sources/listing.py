@@ -8,6 +8,7 @@ from modalities.base import Modality
 from pipelines.sources.entry import Entry, Part
 from pipelines.sources.folder import COMPRESSED, COMPRESSED_HELP, Folder, list_one, place_of
 from pipelines.sources.matching import find_pattern
+from pipelines.sources.names import Listing, Names, looked_at
 from pipelines.sources.places import open_store, resolve, split_glob
 from pipelines.sources.stores import Node, Store
 from pipelines.sources.table import is_table, list_table
@@ -40,6 +41,11 @@ class Source(Protocol):
 
 
 def list_source(source: Source, modality: Modality) -> Iterator[Entry]:
+    """`find_objects`, each looked at."""
+    return looked_at(find_objects(source, modality))
+
+
+def find_objects(source: Source, modality: Modality) -> Iterator[Listing]:
     """Every object of a source, each exactly once, in an order that depends on the source alone.
 
     Nothing is skipped in silence: what cannot be an object comes as an entry that `open_entry` refuses.
@@ -51,14 +57,14 @@ def list_source(source: Source, modality: Modality) -> Iterator[Entry]:
     if source.labels not in LABELS:
         raise ValueError(f"labels must be one of {', '.join(LABELS)}, got {source.labels!r}")
     if source.uri is None:
-        entries = _list_synth(source.synth or 0, getattr(source, "seed", 0), modality)
+        found: Iterator[Listing] = _list_synth(source.synth or 0, getattr(source, "seed", 0), modality)
     else:
-        entries = _some(_list_place(source, source.uri, modality), source)
+        found = _some(_list_place(source, source.uri, modality), source)
     name = getattr(source, "name", None)
-    return (_called(entry, name) for entry in entries) if name else entries
+    return (_called(one, name) for one in found) if name else found
 
 
-def _some(entries: Iterator[Entry], source: Source) -> Iterator[Entry]:
+def _some(entries: Iterator[Listing], source: Source) -> Iterator[Listing]:
     """The same, at least one: a typing error in a path must not become a dataset of nothing."""
     first = next(entries, None)
     if first is not None:
@@ -72,7 +78,9 @@ def _some(entries: Iterator[Entry], source: Source) -> Iterator[Entry]:
         )
 
 
-def _called(entry: Entry, source: str) -> Entry:
+def _called(entry: Listing, source: str) -> Listing:
+    if isinstance(entry, Names):
+        return entry._replace(prefix=f"{source}/{entry.prefix}")
     return entry._replace(name=f"{source}/{entry.name}", group=f"{source}/{entry.group}")
 
 
@@ -82,7 +90,7 @@ def _list_synth(count: int, seed: int, modality: Modality) -> Iterator[Entry]:
         yield Entry(name=name, content=Part(uri=f"synth:{modality.name}:{seed + i}", size=0), group=name)
 
 
-def _list_place(source: Source, uri: str, modality: Modality) -> Iterator[Entry]:
+def _list_place(source: Source, uri: str, modality: Modality) -> Iterator[Listing]:
     uri = resolve(uri)
     root, glob = split_glob(uri)
     if glob is not None and source.glob is not None:
@@ -105,8 +113,11 @@ def _list_place(source: Source, uri: str, modality: Modality) -> Iterator[Entry]
         )
 
     from_folder = source.labels == "folder" or (source.labels == "auto" and _folders_are_classes(walk))
-    for entry in walk().walk():
-        yield _label(entry, source.labels, from_folder=from_folder)
+    for found in walk().walk():
+        if not isinstance(found, Names):
+            yield _label(found, source.labels, from_folder=from_folder)
+        else:
+            yield found._replace(label=_last(found.prefix) or None) if from_folder else found
 
 
 def _list_file(source: Source, store: Store, node: Node, modality: Modality) -> Iterator[Entry]:
@@ -127,17 +138,22 @@ def _folders_are_classes(walk: Callable[[], Folder]) -> bool:
     if walk().root_has_objects():
         return False
     seen: set[str] = set()
-    for entry in walk().walk():
-        if entry.content.ranged or entry.refusal is not None:
-            continue
-        seen.add(_folder_of(entry))
+    for found in walk().walk():
+        if isinstance(found, Names):
+            seen.add(_last(found.prefix))
+        elif not (found.content.ranged or found.refusal is not None):
+            seen.add(_folder_of(found))
         if len(seen) > 1:
             return "" not in seen
     return False
 
 
 def _folder_of(entry: Entry) -> str:
-    return place_of(entry).rstrip("/").rpartition("/")[0].rpartition("/")[2]
+    return _last(place_of(entry).rstrip("/").rpartition("/")[0])
+
+
+def _last(folder: str) -> str:
+    return folder.rstrip("/").rpartition("/")[2]
 
 
 def _label(entry: Entry, labels: str, *, from_folder: bool) -> Entry:

@@ -76,6 +76,49 @@ def stem_of(filename: str, pattern: str | None) -> str:
     return filename[: len(filename) - len(suffix_of(pattern))] or filename
 
 
+def lone_extensions(modality: Modality) -> dict[str, bool]:
+    """Extensions, in lower case, of files that are objects whatever lies beside them, sidecars apart.
+
+    True where the extension is all that their pattern asks for, so that the rest of a name is its stem.
+    """
+    by_extension, open_ended = _compile(modality.patterns)
+    lone = {}
+    for extension, compiled in by_extension.items():
+        patterns = [pattern for pattern, _ in compiled]
+        ends = all(re.fullmatch(r"\*\.[^*?\[/]+", pattern) for pattern in patterns)
+        globs = [glob for pattern in patterns for glob in modality.companions.get(pattern, ())]
+        if ends and all(_is_no_object(glob, by_extension) for glob in globs) and not open_ended:
+            lone[extension] = [pattern.lower() for pattern in patterns] == [f"*.{extension}"]
+    return lone
+
+
+def _is_no_object(glob: str, by_extension: Mapping[str, object]) -> bool:
+    """Whether what a companion glob takes has an extension of no object, or is called as sidecars are."""
+    rest = glob.lower().removeprefix("{stem}.")
+    literal = len(rest) < len(glob) and not re.search(r"[*?\[/{]", rest)
+    return literal and (rest in SIDECARS or rest.rpartition(".")[2] not in by_extension)
+
+
+def lone_objects(
+    names: Iterable[str], lone: Mapping[str, bool], modality: Modality
+) -> tuple[list[str], list[str]] | None:
+    """Names and stems, without what nobody means as data. None: one may be more than an object by itself.
+
+    `names`: of all files of a folder. lone: what `lone_extensions` says.
+    """
+    found: list[str] = []
+    stems: list[str] = []
+    for name in names:
+        stem, _, extension = name.rpartition(".")
+        plain = lone.get(extension) if extension.islower() else lone.get(extension.lower())
+        if plain is not None and stem and not may_ride(name):
+            found.append(name)
+            stems.append(stem if plain else stem_of(name, find_pattern(name, modality)))
+        elif not is_ignored(name):
+            return None
+    return found, stems
+
+
 def companion_globs(pattern: str, stem: str, modality: Modality) -> list[str]:
     """Globs, lower case and relative to the object's folder, of the files that belong to it."""
     if pattern not in modality.companions:

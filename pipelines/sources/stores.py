@@ -37,6 +37,12 @@ class Store(Protocol):
     def scan(self, folder: str) -> list[Node]:
         """What is in a folder, in no order. OSError if it cannot be read."""
 
+    def names(self, folder: str) -> list[str] | None:
+        """Sorted names in a folder of nothing but plain files, dot files left out; OSError as `scan` has it.
+
+        None where only `scan` can tell, or tells as cheaply.
+        """
+
     def read(self, uri: str, offset: int, size: int, version: str = "") -> bytes:
         """`size` bytes from `offset`, fewer at the end of the object. OSError, BadSample.
 
@@ -113,6 +119,21 @@ class LocalStore:
         with os.scandir(path := _path_of(folder)) as found:
             clean = _is_text(path)
             return [self._listed(item, clean) for item in found]
+
+    def names(self, folder: str) -> list[str] | None:
+        found: list[str] = []
+        if not _is_text(folder) or folder.startswith("file:"):
+            return None
+        with os.scandir(folder) as items:
+            for item in items:
+                name = item.name
+                if name[0] == ".":
+                    continue
+                if not (item.is_file(follow_symlinks=False) and name.isascii()):
+                    return None  # names of other letters come in more than one form
+                found.append(name)
+        found.sort()
+        return found
 
     def read(self, uri: str, offset: int, size: int, version: str = "") -> bytes:
         return read_regular(uri, offset, size, version)

@@ -47,6 +47,9 @@ class WebStore:
     def scan(self, folder: str) -> list[Node]:
         raise OSError(f"{folder}: a folder of a web server cannot be listed")
 
+    def names(self, folder: str) -> None:
+        """There are no folders."""
+
     def read(self, uri: str, offset: int, size: int, version: str = "") -> bytes:
         # No `version` is known here: what is named by URL has no listing.
         with _get(uri, f"bytes={offset}-{offset + size - 1}") as answer:
