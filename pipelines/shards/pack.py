@@ -17,14 +17,15 @@ from pipelines.shards.manifest import Shard
 from pipelines.shards.planned import read_plan, read_unit
 from pipelines.shards.quarantine import dropped_key, dropped_table
 from pipelines.shards.storage import Storage, read_verified
-from pipelines.shards.tar import MAX_MEMBER, TarWriter, header
+from pipelines.shards.tar import TarWriter, header
 from pipelines.sources import Entry, open_entry
 from pipelines.stages.facts import before, class_name, member
 from pipelines.stages.process import Filtered, Found, Look, content_digest, passed, passes
 from pipelines.stages.sandbox import SandboxError, builder
 from pipelines.stages.survey import examined, head_of
 
-Made = tuple[Files, dict[str, Any]] | Filtered | BadSample  # members and index row of a sample, or why not
+Members = list[tuple[str, bytes, bytes]]  # extension, header and content, in their order
+Made = tuple[Members, dict[str, Any]] | Filtered | BadSample  # of a sample, with its index row; or why not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +140,9 @@ def _write_tar(
             elif isinstance(made, Filtered):
                 dropped.append(_drop(row, "filtered", made.reason, ""))
             else:
-                files, described = made
-                key = row["key"]
-                index.add({ext: tar.add(f"{key}.{ext}", files[ext]) for ext in sorted(files)}, described)
+                (members, described), key = made, row["key"]
+                places = {ext: tar.add(f"{key}.{ext}", content, head) for ext, head, content in members}
+                index.add(places, described)
         digest = tar.finish()
     return index, digest, tar.size
 
@@ -216,13 +217,16 @@ class _Unit:
 
     def _described(
         self, row: Mapping[str, Any], look: Look, files: dict[str, bytes], given: dict[str, Any]
-    ) -> tuple[Files, dict[str, Any]]:
+    ) -> tuple[Members, dict[str, Any]]:
         """The members in full, and the index row but for their places. BadSample: a tar cannot hold them."""
         self._tell(files, row, look.sidecars, given["meta"])
-        if problem := _does_not_fit(row["key"], files):
-            raise BadSample("does-not-fit", problem)
+        key, extensions = row["key"], sorted(files)
+        try:  # before the first of them is written
+            members = [(ext, header(f"{key}.{ext}", len(files[ext])), files[ext]) for ext in extensions]
+        except ValueError as problem:
+            raise BadSample("does-not-fit", str(problem)) from problem
         described = {name: row[name] for name in ("key", "label", "caption", "group", "content", "arrays")}
-        return files, {**described, "source": row["name"], **given}
+        return members, {**described, "source": row["name"], **given}
 
     def _tell(self, files: dict[str, bytes], row: Mapping[str, Any], sidecars: Files, meta: str) -> None:
         """Put the class, the caption and our own facts beside a sample's files."""
@@ -258,19 +262,6 @@ def _caught(make: Callable[..., Made], *arguments: Any) -> Made:
 
 def _crashed() -> BadSample:
     return BadSample("crashed", traceback.format_exc(limit=-3))
-
-
-def _does_not_fit(key: str, files: Files) -> str:
-    """Why a sample cannot lie in a tar, or nothing. Asked before its first member is written."""
-    short = len(key) + max(map(len, files)) < 100 and key.isascii() and "".join(files).isascii()
-    if short and max(map(len, files.values())) <= MAX_MEMBER:  # as nearly all are
-        return ""
-    for ext, content in files.items():
-        try:
-            header(f"{key}.{ext}", len(content))
-        except ValueError as e:
-            return str(e)
-    return ""
 
 
 def _drop(row: Mapping[str, Any], status: str, reason: str, detail: str) -> dict[str, Any]:

@@ -40,10 +40,10 @@ class TarWriter:
         self._held = 0
         self.size = 0
 
-    def add(self, name: str, content: bytes) -> Member:
-        """Write one member; ValueError when its name or size does not fit USTAR."""
+    def add(self, name: str, content: bytes, head: bytes | None = None) -> Member:
+        """Write one member; ValueError when its name or size does not fit USTAR. `head`: its header."""
         length = len(content)
-        self._put(header(name, length))
+        self._put(header(name, length) if head is None else head)
         member = Member(name, self.size + BLOCK, length, crc32c.crc32c(content))
         self._put(content)
         if padding := -length % BLOCK:

@@ -20,9 +20,9 @@ def told(found: Sequence[Sample | Filtered]) -> list[dict[str, Any]]:
     items, last = [], None
     for one in found:
         if isinstance(one, Filtered):
-            items.append({"kind": "filtered", **vars(one)})
+            items.append({"kind": "filtered", **one._asdict()})
             continue
-        item = {"kind": "sample", **vars(one), "files": list(one.files)}
+        item = {"kind": "sample", **one._asdict(), "files": list(one.files)}
         del item["label"], item["caption"]  # the worker gave them
         if one.meta is last:
             del item["meta"]
@@ -77,7 +77,7 @@ def _sample(
     )
     _want(arrays is None or (isinstance(arrays, str) and _DIGEST.fullmatch(arrays)), "a digest", arrays)
     _want(
-        isinstance(quality, dict) and all(type(value) is float for value in quality.values()),
+        isinstance(quality, dict) and {*map(type, quality.values())} <= {float},
         "quality as named numbers",
         quality,
     )

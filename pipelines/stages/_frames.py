@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import Any
 
 from modalities.base import MAX_DECODED_BYTES
+from pipelines.jsontext import loads
 
 # As json.dumps writes it, which makes an encoder each time: ASCII; floats come back as they were, NaN too.
 _pieces: Any = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
@@ -60,7 +61,7 @@ def read_frame(receive: Receive, *, bounded: bool = True) -> tuple[dict[str, Any
             f"got {text_bytes:,} and {blob_bytes:,}"
         )
     try:
-        message = json.loads(text := receive(text_bytes))
+        message = loads((text := receive(text_bytes)).decode("ascii"))
         if b"\\ud" in text.lower():  # a half of a surrogate pair is no text, and cannot be stored
             json.dumps(message, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as e:

@@ -5,7 +5,7 @@ speak of the whole; a mask is cut and changed like the picture it belongs to, wh
 the rest is left behind, and named in the sample's metadata as `left_behind`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from modalities.base import BadSample, Files, Modality, Raw
 from pipelines.stages import facts
@@ -45,7 +45,7 @@ def sort(sidecars: Files, modality: Modality) -> Riders:
 def masked(raw: Raw, mask: Files) -> Raw:
     """The object with its mask beside it, where cuts look for it."""
     beside = {f"mask.{ext}": data for ext, data in mask.items()}
-    return replace(raw, companions={**raw.companions, **beside}) if mask else raw
+    return raw._replace(companions={**raw.companions, **beside}) if mask else raw
 
 
 def joined(packed: Files, sidecars: Files) -> Files:
