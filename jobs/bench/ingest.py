@@ -24,6 +24,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +174,8 @@ Took = tuple[float, float]  # seconds by the clock, and of CPU in all processes
 
 
 def _divided(work: Callable[[list[str], str], None], paths: list[str], cores: int, what: list[str]) -> Took:
-    with ProcessPoolExecutor(cores) as pool:
+    # Not forked: what a child of a driver throws away, Ray would let go of in the driver's name.
+    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
         list(pool.map(_warm, range(4 * cores)))
         start, before = time.perf_counter(), _cpu()
         list(pool.map(work, [paths[i::cores] for i in range(cores)], what))
@@ -209,7 +212,9 @@ def peaks_mib() -> dict[str, float]:
 
 
 def _warm(_: int) -> None:
-    time.sleep(0.01)
+    for name in ("blake3", "simplejpeg", "laspy", "rasterio.io", "av"):
+        import_module(name)
+    time.sleep(0.05)
 
 
 def ray_writer(source: Path, output: Path) -> Took:

@@ -1,10 +1,12 @@
 """Survey, plan, pack, commit: raw objects to one more snapshot of a dataset, by tasks of Ray."""
 
 import errno
+import gc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -224,6 +226,7 @@ def _run(
         return
 
     def guarded(unit: int) -> dict[str, Any]:
+        _settle()
         try:
             return {**task({"id": unit}), "errno": 0}
         except OSError as e:  # Ray would wrap it, and lose that it was a full disk
@@ -247,6 +250,12 @@ def _run(
     finally:
         for left in waiting:  # by force: an exception somewhere in a client of a store leaves it unusable
             ray.cancel(left, force=True)
+
+
+@cache
+def _settle() -> None:
+    """In a worker, once: what was imported is not looked through for garbage again and again."""
+    gc.freeze()
 
 
 def _left_out(counts: Mapping[str, int]) -> Books:

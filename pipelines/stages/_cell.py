@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -15,6 +16,7 @@ from pipelines.stages import _confine
 
 LIBRARY_BYTES = 2**30  # of address space for decoders that are imported when first needed
 UNREAD_BYTES = 2**15
+CLOCK_NS = 10**9  # a file system tells changes apart that are so far from each other
 
 if TYPE_CHECKING:
     from modalities.base import Modality
@@ -89,7 +91,8 @@ class _Cell:
     def __init__(self, module: str, memory_bytes: int) -> None:
         self.module, self.memory_bytes = module, memory_bytes
         self.address_bytes = _confine.address_space_bytes() + LIBRARY_BYTES + memory_bytes
-        self.opened = os.open(os.environ["TMPDIR"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.scratch = os.open(os.environ["TMPDIR"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.tidied = 0  # when the scratch folder had changed last, and nothing lay there, in ns
         self.limit = 0  # of the address space, as it is set
         self.served = 0
 
@@ -124,8 +127,18 @@ class _Cell:
             short = isinstance(e, MemoryError) or getattr(e, "errno", None) == errno.ENOMEM
             return {"bad": ["out-of-memory" if short else "crashed", traceback.format_exc(limit=-3)]}, []
         finally:
-            if left := os.listdir(self.opened):
-                _remove(Path(os.environ["TMPDIR"], name) for name in left)
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what a sample left in the scratch folder, which stays: the kernel knows it, not its name."""
+        if os.fstat(self.scratch).st_mtime_ns == self.tidied:
+            return
+        for name in os.listdir(self.scratch):
+            left = Path(os.environ["TMPDIR"], name)
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        changed = os.fstat(self.scratch).st_mtime_ns
+        # The clock of a file system ticks slowly: another change may still bear the time of this one.
+        self.tidied = changed if time.time_ns() - changed > CLOCK_NS else 0
 
     def _work(self, look: "Look", paths: Iterable[str], message: Mapping[str, Any]) -> "Found":
         from pipelines.stages.process import build, examine
@@ -138,12 +151,6 @@ class _Cell:
         if message["do"] == "examine":
             return list(examine(look, modality, message["stages"], **given))
         return [build(look, modality, message["stages"], **given)]
-
-
-def _remove(paths: Iterable[Path]) -> None:
-    """What a sample left in the folder, which stays: the kernel knows it, not its name."""
-    for path in paths:
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _look(facts: list[Any], blobs: Iterator[bytes]) -> tuple["Look", Iterable[str]]:
