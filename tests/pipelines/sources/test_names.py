@@ -29,7 +29,8 @@ FILES = [
     *("f.copc.laz", "g.laz", "h.pcd.bin", "i.bin", "points.npy", "j.npy", "lights.npy", "k.tar.gz", "l.h5"),
     *("l.seg.png", "lighting.json", "frame_0.png", "m.zarr.zip", "a b.jpg", "n.csv", "o.las", "p.webp"),
 ]
-PAIRED = ["e.tif", "e.tif.hdr", "l.h5", "e\N{COMBINING ACUTE ACCENT}.jpg", "b.jpg"]
+PAIRED = ["e.tif", "e.tif.hdr", "l.h5"]
+ACCENTS = ["e\N{COMBINING ACUTE ACCENT}.jpg", "é.jpg", "b.jpg"]
 
 
 def source(uri: Path, **fields: Any) -> SimpleNamespace:
@@ -40,7 +41,14 @@ def source(uri: Path, **fields: Any) -> SimpleNamespace:
 def fill(root: Path, rng: random.Random) -> None:
     for folder in ("", "x", "x/y", "z"):
         pool = rng.choice(
-            [FILES, FILES[:4], ["g.laz", "f.copc.laz", "o.las"], ["e.tif", "l.h5", "README.md"], PAIRED]
+            [
+                FILES,
+                FILES[:4],
+                ["g.laz", "f.copc.laz", "o.las"],
+                ["e.tif", "l.h5", "README.md"],
+                PAIRED,
+                ACCENTS,
+            ]
         )
         (root / folder).mkdir(exist_ok=True)
         for name in rng.sample(pool, rng.randint(0, min(4, len(pool)))):

@@ -368,6 +368,13 @@ def test_what_a_sample_leaves_on_disk_is_gone(examine: Callable[..., list[Any]])
     assert not Path(told.detail).parent.exists()
 
 
+def test_what_samples_leave_in_the_same_moment_is_gone_too(examine: Callable[..., list[Any]]) -> None:
+    told = examine(*["litter", "fine", "litter"] * 20)
+    left = [Path(one.detail) for one in told if isinstance(one, BadSample)]
+    assert len(left) == 40
+    assert not any(path.exists() for path in left)
+
+
 def landlocked() -> bool:
     from pipelines.stages import _landlock
 
