@@ -154,3 +154,10 @@ def test_named_files_are_the_survey_that_looked_at_ones_are(tmp_path: Path) -> N
     assert tell.rows(there).equals(tell.rows(tell(list(list_source(job, kind)))[0])), (
         "in another process, too"
     )
+
+
+def test_a_file_that_may_belong_to_another_is_looked_at(tmp_path: Path, listing: Any) -> None:
+    for name in ("x.a", "x.b", "y.b"):
+        (tmp_path / name).write_bytes(b"x")
+    entries = listing(tmp_path, "pairs")
+    assert [(entry.name, [*entry.companions]) for entry in entries] == [("x.a", ["x.b"]), ("y.b", [])]
