@@ -4,9 +4,10 @@ import errno
 import gc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
@@ -31,7 +32,7 @@ from pipelines.shards.planned import is_whole, read_plan, units_key, write_plan
 from pipelines.shards.replay import REPLAY, known_to, only, readmitted
 from pipelines.shards.storage import Storage, open_storage, read_verified
 from pipelines.shards.turns import building
-from pipelines.sources import Entry, find_objects
+from pipelines.sources import Entry, Listing, find_objects
 from pipelines.stages.process import check_stages, decodes
 from pipelines.stages.survey import survey_entries
 
@@ -74,22 +75,29 @@ def ingest(
             f"({_differences(parent.job, job)}); give this one an output of its own"
         )
     known = known_to(Dataset(storage, parent), replay) if parent else None
-    awake = [] if parent else _wake(kind, decode=settings["decode"])
     nothing_new = Outcome(manifest=parent, books=Books(), added=False) if parent else None
     decoded = decodes(settings["stages"], decode=settings["decode"], compare=compared(settings))
-    arrivals = write_arrivals(
-        storage, only(find_objects(source, kind), replay), settings=settings_digest, known=known,
-        parent=parent.digest if parent else "", prefix="" if replay is None else REPLAY,
-        quick=not decoded, apart=None if parent else apart(settings, patterns=kind.patterns), spread=_spread,
-    )  # fmt: skip
-    survey = arrivals.survey
-    if nothing_new and not arrivals.chunks:
-        return nothing_new
-    anonymous = bool(getattr(source, "anonymous", False))
-    with building(storage), connect():
-        awake = awake or _wake(kind, decode=decoded)
+    listing = only(find_objects(source, kind), replay)
+    with ExitStack() as stack:
+        if parent is None:  # all of it is new, so that workers can help to list
+            listing = _begun(listing)
+            stack.enter_context(connect())
+            awake = _wake(kind, decode=decoded)
+        arrivals = write_arrivals(
+            storage, listing, settings=settings_digest, known=known, parent=parent.digest if parent else "",
+            prefix="" if replay is None else REPLAY, quick=not decoded,
+            apart=None if parent else apart(settings, patterns=kind.patterns), spread=_spread,
+        )  # fmt: skip
+        survey = arrivals.survey
+        if nothing_new and not arrivals.chunks:
+            return nothing_new
+        stack.enter_context(building(storage))
+        if parent is not None:
+            stack.enter_context(connect())
+            awake = _wake(kind, decode=decoded)
         plan = _planned(storage, survey)
         if plan is None:
+            anonymous = bool(getattr(source, "anonymous", False))
             found = _survey(storage, arrivals, modality, settings, report, anonymous=anonymous)
             made = make_plan(found, settings=settings, known=known)
             nothing = not made.num_samples and (replay is not None or not made.num_dropped)
@@ -104,7 +112,15 @@ def ingest(
             modality=modality, settings=settings_digest, classes=head["classes"], job=job,
             readmitted=readmitted(Dataset(storage, parent), survey) if parent else Books(),
         )  # fmt: skip
+        del awake
     return Outcome(manifest=manifest, books=books, added=True)
+
+
+def _begun(listing: Iterable[Listing]) -> Iterator[Listing]:
+    """The same, its first part already there: a source that cannot be listed says so before Ray starts."""
+    rest = iter(listing)
+    first = list(islice(rest, 1))
+    return chain(first, rest)
 
 
 def _wake(kind: Modality, *, decode: bool) -> list[Any]:

@@ -346,3 +346,47 @@ def test_a_disk_that_fills_up_under_a_worker_is_said_as_such_and_the_job_goes_on
         assert Dataset.open(str(small / "data")).check()["ok"]
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+class _Connected(Exception):
+    """Ray would start now."""
+
+
+def _connecting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names that are listed from here on; a connection to Ray raises _Connected instead."""
+    from pipelines.graphs import ingest as graph
+
+    listed: list[str] = []
+    find = graph.find_objects
+
+    def finding(*arguments: Any) -> Any:
+        for one in find(*arguments):
+            listed.append(getattr(one, "name", "") or getattr(one, "folder", ""))
+            yield one
+
+    def connect(_: Any) -> Any:
+        raise _Connected
+
+    monkeypatch.setattr(graph, "find_objects", finding)
+    monkeypatch.setattr("jobs.ingest.cluster", connect)
+    return listed
+
+
+def test_workers_help_to_list_what_is_all_new(
+    job: Callable[..., IngestJob], source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = _connecting(monkeypatch)
+    with pytest.raises(_Connected):
+        ingest_dataset(job())
+    assert len(listed) == 1 < len(list(source.iterdir()))
+
+
+def test_ray_does_not_start_for_a_source_that_is_not_there_or_has_nothing_new(
+    job: Callable[..., IngestJob], source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ingest_dataset(job())
+    listed = _connecting(monkeypatch)
+    assert ingest_dataset(job()).manifest == first.manifest
+    assert len(listed) > 1
+    with pytest.raises(FileNotFoundError, match="nothing at"):
+        ingest_dataset(job(source={"uri": str(source / "elsewhere")}, output=f"{source}-other"))
