@@ -5,15 +5,18 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import blake3
 import pytest
 
 from jobs.chaos.memo import Memo
 from jobs.chaos.small import SETTINGS
 from jobs.chaos.world import Chances, MemoryStorage, World
 from pipelines.shards.check import find_problems
-from pipelines.shards.manifest import load
+from pipelines.shards.index import Row, write_index
+from pipelines.shards.manifest import Books, Manifest, Shard, commit, load
 from pipelines.shards.repair import repair
 from pipelines.shards.storage import LocalStorage
+from pipelines.shards.tar import Member, TarWriter
 
 NEEDED = ("manifest/", "shards/", "index/", "quarantine/", "runs/")
 CASES = 420
@@ -133,3 +136,38 @@ def test_a_lie_with_a_good_seal_is_noticed(world: World) -> None:
     for missing in ("books", "plans", "shards"):
         world.objects["manifest/000001.json"] = (seal({k: v for k, v in head.items() if k != missing}), 0.0)
         assert find_problems(storage)[0], missing
+
+
+def test_checksums_that_were_wrong_from_the_start_are_noticed_and_named(tmp_path: Path) -> None:
+    """As a builder with bad memory writes them: every digest fits, and no reader would take the samples."""
+    storage, rows = LocalStorage(tmp_path), []
+    with storage.staging() as folder, (folder / "tar").open("wb") as file:
+        tar = TarWriter(file)
+        for key in ("a", "b", "c"):
+            place = tar.add(f"{key}.jpg", key.encode() * 700)
+            rows.append(row(key, place._replace(crc32c=place.crc32c ^ 1)))
+        digest = tar.finish()
+        index = write_index(rows)
+        shard = Shard(
+            digest=digest, samples=3, size=tar.size, split="train", index=blake3.blake3(index).hexdigest()
+        )
+        file.flush()
+        storage.put(shard.key, folder / "tar")
+    storage.put(shard.index_key, index)
+    books = Books(inputs=3, written=3)
+    commit(
+        storage,
+        Manifest(
+            number=0, parent=None, modality="image", settings="", plans=[], classes=[], books=books,
+            shards=[shard],
+        ),
+    )  # fmt: skip
+    problems, _ = find_problems(storage)
+    assert [p.detail for p in problems] == [f"{key}.jpg (sample {key}) is damaged" for key in ("a", "b", "c")]
+
+
+def row(key: str, place: Member) -> Row:
+    return Row(
+        key=key, files={"jpg": place}, meta={}, label=None, caption=None, group=key, quality={},
+        fingerprint=None, source=key, content="",
+    )  # fmt: skip
