@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from jobs.cli import ONE_HEAP
+from jobs.heap import ONE_HEAP, one_heap
 
 KINDS = {"jpeg": "image", "laz": "pointcloud", "geotiff": "hyperspectral", "h264": "video"}
 SUFFIX = {"jpeg": "jpg", "laz": "laz", "geotiff": "tif", "h264": "mp4"}
@@ -316,6 +316,7 @@ def main() -> None:
     given = parser.parse_args()
     for count in given.count:
         if given.inside:
+            one_heap()
             with tempfile.TemporaryDirectory(prefix="rayloom-bench-") as folder:
                 if given.form == "memory":
                     print(json.dumps(measure_memory(count, given.cores, Path(folder))))

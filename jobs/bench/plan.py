@@ -24,11 +24,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.cli import ONE_HEAP
+from jobs.heap import ONE_HEAP, one_heap
 from pipelines.parquet import from_parquet, to_parquet
 from pipelines.shards.ahead import ahead
 from pipelines.shards.marks import MARKED, MARKS
-from pipelines.shards.plan import Survey, make_plan
+from pipelines.shards.plan import READERS, Survey, make_plan
 from pipelines.shards.planned import write_plan
 from pipelines.shards.storage import open_storage
 from pipelines.stages.dedup import mixed
@@ -121,7 +121,7 @@ def measure(rows: int, folder: Path, dedup: str) -> dict[str, Any]:
                 path.unlink()
             return from_parquet(content, columns)
 
-        return ahead(part, paths)
+        return ahead(part, paths, READERS)
 
     start, cpu = time.perf_counter(), time.process_time()
     plan = make_plan(Survey(rows, read), settings={**SETTINGS, "dedup": dedup})
@@ -150,6 +150,7 @@ def main() -> None:
     given = parser.parse_args()
     for rows in given.rows:
         if given.inside:
+            one_heap()
             with tempfile.TemporaryDirectory(prefix="rayloom-bench-") as folder:
                 print(json.dumps(measure(rows, Path(folder), given.dedup)))
             continue

@@ -27,7 +27,7 @@ from pipelines.shards.manifest import Books, Conflict, Manifest
 from pipelines.shards.marks import SURVEY, marked
 from pipelines.shards.pack import pack_unit
 from pipelines.shards.plain import apart
-from pipelines.shards.plan import Survey, compared, make_plan
+from pipelines.shards.plan import READERS, Survey, compared, make_plan
 from pipelines.shards.planned import is_whole, read_plan, units_key, write_plan
 from pipelines.shards.replay import REPLAY, known_to, only, readmitted
 from pipelines.shards.storage import Storage, open_storage, read_verified
@@ -218,7 +218,7 @@ def _survey(
                 storage, survey_key(survey, i), lambda content: from_parquet(content, columns)
             )
 
-        return ahead(part, range(arrivals.chunks + arrivals.parts))
+        return ahead(part, range(arrivals.chunks + arrivals.parts), READERS)
 
     return Survey(rows, read)
 

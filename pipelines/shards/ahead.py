@@ -1,5 +1,6 @@
 """Reading ahead: several waits at a time, results in order, few of them held."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 U = TypeVar("U")
 THREADS = 8
+CORES = min(THREADS, os.cpu_count() or 1)  # threads where there is work to do and nothing to wait for
 
 
 def ahead(function: Callable[[T], U], items: Iterable[T], threads: int = THREADS) -> Iterator[U]:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from pipelines.shards.deal import FULL, deal_evenly, deal_in_order, shares
 from pipelines.shards.marks import SURVEY
-from pipelines.shards.spill import HELD_BYTES, Spill, bucket_of, num_buckets
+from pipelines.shards.spill import Spill, bucket_of, num_buckets
 from pipelines.stages.splits import NAMES, TEST, TRAIN, VAL
 
 PLACED = pa.schema([("key", pa.string()), ("split", pa.string()), *SURVEY, ("place", pa.uint64())])
+Ints = NDArray[np.int64]
 WINDOW = 16  # shards that are dealt together, about
 BUCKET_BYTES = 2**18  # held of a bucket, about, before all are written
 
@@ -34,8 +35,7 @@ class Layout:
         if not self._shuffle:
             self._sorted = _Sorted(folder / "unsorted", rows)
         buckets = int(self._first[-1])
-        held_bytes = max(HELD_BYTES, buckets * BUCKET_BYTES)
-        self._spill = Spill(folder / "placed", PLACED, buckets, held_bytes=held_bytes)
+        self._spill = Spill(folder / "placed", PLACED, buckets, bucket_bytes=BUCKET_BYTES)
 
     def add(self, table: pa.Table, codes: NDArray[np.int8]) -> None:
         """Samples as PLACED, and the code of the split of each."""
@@ -54,10 +54,11 @@ class Layout:
 
     def units(self) -> Iterator[tuple[int, pa.Table]]:
         """Split code and rows of every unit, in order; inside a unit rows lie in the order of their keys."""
+        deal = deal_evenly if self._shuffle else deal_in_order
         for code, table, order in self._windows() if self._shuffle else self._in_order():
-            deal = deal_evenly if self._shuffle else deal_in_order
-            sizes = table["num_bytes"].to_numpy()[order]
-            yield from ((code, unit) for unit in _cut(table, order, deal(sizes, **self._limits)))
+            bins = deal(table["num_bytes"].to_numpy()[order], **self._limits)
+            yield from ((code, unit) for unit in _cut(table, order, bins))
+            del table  # before the next is made
 
     def _windows(self) -> Iterator[tuple[int, pa.Table, NDArray[np.int64]]]:
         """Stretches of the shuffled order that fill about WINDOW shards each, whatever the buckets are.
@@ -69,12 +70,15 @@ class Layout:
             windows = max(1, -(-self._taken[code] // (WINDOW * FULL)))
             held, done = PLACED.empty_table(), 0
             for number in range(count):
-                held = pa.concat_tables([held, next(buckets)]).combine_chunks()
-                place = held["place"].to_numpy()
-                window = (((place >> np.uint64(32)) * np.uint64(windows)) >> np.uint64(32)).astype(np.int64)
+                held = pa.concat_tables([held, next(buckets)])
                 whole = (number + 1) * windows // count  # windows that end where this bucket ends, or before
+                if whole == done:
+                    continue
+                by = held.select(["place", "key"]).combine_chunks()
+                place = by["place"].to_numpy()
+                window = (((place >> np.uint64(32)) * np.uint64(windows)) >> np.uint64(32)).astype(np.int64)
                 by_place = [("place", "ascending"), ("key", "ascending")]
-                order = pc.sort_indices(held.select(["place", "key"]), sort_keys=by_place).to_numpy()
+                order = pc.sort_indices(by, sort_keys=by_place).to_numpy().astype(np.int64)
                 edges = np.searchsorted(window[order], np.arange(done, whole + 1))
                 for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
                     yield code, held, order[start:end]
@@ -113,8 +117,7 @@ class _Sorted:
         if self._spill is None:
             keys = np.sort(np.array([key.encode() for key in self._seen], "S"))
             edges = keys[np.arange(1, self._buckets) * len(keys) // self._buckets] if len(keys) else keys
-            held_bytes = max(HELD_BYTES, self._buckets * BUCKET_BYTES)
-            self._spill = Spill(self._folder / "sorted", PLACED, self._buckets, held_bytes=held_bytes)
+            self._spill = Spill(self._folder / "sorted", PLACED, self._buckets, bucket_bytes=BUCKET_BYTES)
             for part in self._unsorted.parts():
                 names = np.array([key.encode() for key in part["key"].to_pylist()], "S")
                 self._spill.add(part, np.searchsorted(edges, names, side="right"))
@@ -126,7 +129,20 @@ def _cut(table: pa.Table, order: NDArray[np.int64], bins: NDArray[np.int64]) -> 
     """The rows of each bin in the order of their keys. `bins` is of the rows at `order`."""
     by_key = pa.table({"bin": bins, "key": table["key"].take(pa.array(order))})
     again = pc.sort_indices(by_key, sort_keys=[("bin", "ascending"), ("key", "ascending")]).to_numpy()
-    ordered = table.drop_columns(["place"]).take(pa.array(order[again]))
+    batches, rows = table.drop_columns(["place"]).to_batches(), order[again]
+    starts = np.cumsum([0, *map(len, batches)])
     edges = np.searchsorted(bins[again], np.arange(bins.max(initial=-1) + 2))
     for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        yield ordered.slice(start, end - start)
+        yield _gathered(batches, starts, rows[start:end])
+
+
+def _gathered(batches: list[pa.RecordBatch], starts: Ints, rows: Ints) -> pa.Table:
+    """Rows of a table that lies in batches. Arrow's own `take` would make one of all of them."""
+    order = np.argsort(rows)
+    edges = np.searchsorted(rows[order], starts)
+    found = [
+        batch.take(pa.array(rows[order[low:high]] - start))
+        for batch, start, low, high in zip(batches, starts, edges, edges[1:], strict=False)
+        if low < high
+    ]
+    return pa.Table.from_batches(found).combine_chunks().take(pa.array(np.argsort(order)))

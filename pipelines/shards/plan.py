@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipelines.jsontext import digest
 from pipelines.parquet import from_parquet, to_parquet
-from pipelines.shards.ahead import ahead
+from pipelines.shards.ahead import CORES, ahead
 from pipelines.shards.duplicates import CLUSTERS
 from pipelines.shards.known import Known
 from pipelines.shards.marks import (
@@ -32,6 +32,7 @@ from pipelines.stages.process import Compare
 __all__ = ["CLUSTERS", "DROPPED", "MARKED", "PLAN", "SURVEY", "Plan", "Survey", "make_key", "make_plan"]
 
 PLAN = pa.schema([("key", pa.string()), ("split", pa.string()), *SURVEY])
+READERS = 2  # threads that read a survey: a part takes longer to plan than to fetch
 UNITS = pa.schema(
     [("samples", pa.int64()), ("num_bytes", pa.int64()), ("split", pa.string()), ("digest", pa.string())]
 )
@@ -97,7 +98,7 @@ class Plan:
             num_bytes, digest = pc.sum(table["num_bytes"]).as_py(), self._write("units", number, table)
             return {"samples": table.num_rows, "num_bytes": num_bytes, "split": split, "digest": digest}
 
-        self.dealt += ahead(add, enumerate(units, self.units))
+        self.dealt += ahead(add, enumerate(units, self.units), CORES)
 
     def add_part(self, what: str, table: pa.Table) -> None:
         """More of what was dropped, or of the clusters."""

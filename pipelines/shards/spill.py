@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.shards.ahead import ahead
+from pipelines.shards.ahead import CORES, ahead
 
-HELD_BYTES = 16 * 2**20  # in memory before they are written
+HELD_BYTES = 4 * 2**20  # in memory before they are written
+BUCKET_BYTES = 2**15  # held of a bucket, about, if that is more
 ROWS = 2**18  # of one bucket at most, about: what a step holds in memory
 FEWER_ROWS, MANY = 2**14, 2**9  # of one bucket while there are not so many buckets: small jobs need little
 
@@ -21,9 +22,10 @@ class Spill:
     """
 
     def __init__(
-        self, folder: Path, schema: pa.Schema, buckets: int, *, held_bytes: int = HELD_BYTES
+        self, folder: Path, schema: pa.Schema, buckets: int, *, bucket_bytes: int = BUCKET_BYTES
     ) -> None:
-        self.schema, self.buckets, self.held_bytes = schema, buckets, held_bytes
+        self.schema, self.buckets = schema, buckets
+        self.held_bytes = max(HELD_BYTES, buckets * bucket_bytes)
         self.rows = 0
         self._folder = folder
         self._held: list[tuple[pa.Table, NDArray[np.int64]]] = []
@@ -50,7 +52,7 @@ class Spill:
             ):
                 out.write_table(table.take(pa.array(rows)))
 
-        for _ in ahead(write, _dealt(self._held, self.schema)):  # rearranging and compressing, by all cores
+        for _ in ahead(write, _dealt(self._held, self.schema), CORES):  # rearranged, compressed
             pass
         self._held, self._size, self._spilled = [], 0, True
 

@@ -221,9 +221,9 @@ def test_order_parts_and_memory_of_the_survey_decide_nothing(
     monkeypatch.setattr(spill, "ROWS", 60)
     monkeypatch.setattr(decisions, "ROWS", 60)
     monkeypatch.setattr(spill, "FEWER_ROWS", 60)
-    monkeypatch.setattr(layout, "HELD_BYTES", 8000)
+    monkeypatch.setattr(spill, "HELD_BYTES", 8000)
     monkeypatch.setattr(layout, "BUCKET_BYTES", 0)
-    monkeypatch.setattr(spill.Spill.__init__, "__kwdefaults__", {"held_bytes": 8000})
+    monkeypatch.setattr(spill.Spill.__init__, "__kwdefaults__", {"bucket_bytes": 0})
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     lying: list[set[str]] = []  # in the planner's folder, after each unit
     monkeypatch.setattr(Plan, "add_units", watched(Plan.add_units, tmp_path, lying))
