@@ -1,11 +1,10 @@
-"""How a worker and its sandbox talk: a length, JSON text, then bytes. Nothing in it can name code to run.
+"""How a worker and its sandbox talk: lengths, MessagePack, then bytes. Nothing in it can name code to run.
 
 Small bytes of requests go over a shelf, a file in memory that both hold open: no call to lay them down and
 one each to take them, where the line takes several and makes both sides wait for each other.
 """
 
 import fcntl
-import json
 import mmap
 import os
 import struct
@@ -14,23 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
-from modalities.base import MAX_DECODED_BYTES
-from pipelines.jsontext import loads
+import msgpack
 
-# As json.dumps writes it, which makes an encoder each time: ASCII; floats come back as they were, NaN too.
-_pieces: Any = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
-    None,
-    json.JSONEncoder().default,
-    json.encoder.encode_basestring_ascii,
-    None,
-    ": ",
-    ", ",
-    False,
-    False,
-    True,
-)
-HEADER = struct.Struct("<IQ")  # bytes of JSON, bytes of all blobs
-MAX_JSON_BYTES = 64 * 2**20  # a cut may plan a hundred thousand pieces
+from modalities.base import MAX_DECODED_BYTES
+
+HEADER = struct.Struct("<IQ")  # bytes of the message, bytes of all blobs
+MAX_MESSAGE_BYTES = 64 * 2**20  # a cut may plan a hundred thousand pieces
 JOINED_BYTES = 8 * 2**20  # one copy costs less than many calls
 MAX_BLOB_BYTES = 2 * MAX_DECODED_BYTES  # the files of one built sample
 
@@ -47,25 +35,25 @@ class Garbled(ValueError):
 def frame(message: dict[str, Any], blobs: Sequence[bytes] = ()) -> list[bytes]:
     """The parts to send, in order; small ones in one. `blobs` come back in the same order."""
     sizes = [len(blob) for blob in blobs]
-    text = "".join(_pieces({**message, "sizes": sizes}, 0)).encode()
-    parts = [HEADER.pack(len(text), sum(sizes)), text, *blobs]
+    # A file may be called what is no text; who gets an answer refuses it.
+    packed = msgpack.packb({**message, "sizes": sizes}, unicode_errors="surrogatepass")
+    parts = [HEADER.pack(len(packed), sum(sizes)), packed, *blobs]
     return [b"".join(parts)] if sum(sizes) < JOINED_BYTES else parts
 
 
 def read_frame(receive: Receive, *, bounded: bool = True) -> tuple[dict[str, Any], list[bytes]]:
     """Message and blobs. `bounded` refuses what no honest sandbox sends, before memory is taken for it."""
-    text_bytes, blob_bytes = HEADER.unpack(receive(HEADER.size))
-    if bounded and (text_bytes > MAX_JSON_BYTES or blob_bytes > MAX_BLOB_BYTES):
+    message_bytes, blob_bytes = HEADER.unpack(receive(HEADER.size))
+    if bounded and (message_bytes > MAX_MESSAGE_BYTES or blob_bytes > MAX_BLOB_BYTES):
         raise Garbled(
-            f"want at most {MAX_JSON_BYTES:,} bytes of text and {MAX_BLOB_BYTES:,} of files, "
-            f"got {text_bytes:,} and {blob_bytes:,}"
+            f"want at most {MAX_MESSAGE_BYTES:,} bytes of message and {MAX_BLOB_BYTES:,} of files, "
+            f"got {message_bytes:,} and {blob_bytes:,}"
         )
-    try:
-        message = loads((text := receive(text_bytes)).decode("ascii"))
-        if b"\\ud" in text.lower():  # a half of a surrogate pair is no text, and cannot be stored
-            json.dumps(message, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as e:
-        raise Garbled(f"want JSON text: {e}") from e
+    packed = receive(message_bytes)
+    try:  # a half of a surrogate pair cannot be stored
+        message = msgpack.unpackb(packed, unicode_errors="strict" if bounded else "surrogatepass")
+    except ValueError as e:
+        raise Garbled(f"want MessagePack: {e}") from e
     sizes = message.pop("sizes", None) if isinstance(message, dict) else None
     if not isinstance(sizes, list) or not all(type(size) is int and size >= 0 for size in sizes):
         raise Garbled("want an object that lists the sizes of its blobs")

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgpack
 import pytest
 
 import modalities
@@ -549,6 +550,11 @@ def test_a_refusal_has_to_be_a_code_and_words(refusal: Any) -> None:
         _answer.checked_refusal(refusal)
 
 
+def packed(message: bytes) -> bytes:
+    """A frame of anything."""
+    return len(message).to_bytes(4, "little") + bytes(8) + message
+
+
 def receiver(data: bytes) -> Callable[[int], bytes]:
     rest = SimpleNamespace(data=data)
 
@@ -561,7 +567,7 @@ def receiver(data: bytes) -> Callable[[int], bytes]:
 
 
 def test_frames_come_back_as_they_went() -> None:
-    message = {"a": float("inf"), "b": "\u00e9\u20ac", "c": 0.1, "d": [None, True, 2**63]}
+    message = {"a": float("inf"), "b": "\u00e9\u20ac", "c": 0.1, "d": [None, True, 2**63], "e": 0.1 + 0.2}
     sent = b"".join(frame(message, [b"", b"\0\n", b"x" * 70_000]))
     assert read_frame(receiver(sent)) == (message, [b"", b"\0\n", b"x" * 70_000])
 
@@ -571,11 +577,16 @@ def test_frames_come_back_as_they_went() -> None:
     [
         b"\xff" * 12,
         (2).to_bytes(4, "little") + (2**40).to_bytes(8, "little"),
-        (3).to_bytes(4, "little") + bytes(8) + b"[[[",
-        (2).to_bytes(4, "little") + bytes(8) + b"{}",
-        (2).to_bytes(4, "little") + bytes(8) + b"[]",
-        (14).to_bytes(4, "little") + bytes(8) + b'{"sizes":[-1]}',
-        (13).to_bytes(4, "little") + bytes(8) + b'{"sizes":[5]}',
+        packed(b"\x93\x93\x93"),  # three lists that never end
+        packed(b"\xc1"),  # no value at all
+        packed(b"\x91" * 100_000),  # deeper than anybody reads
+        packed(b"\xdd" + b"\xff" * 4),  # a list of four billion
+        packed(msgpack.packb({"sizes": []}) + b"\0"),
+        packed(msgpack.packb({1: 2, "sizes": []})),
+        packed(msgpack.packb({})),
+        packed(msgpack.packb([])),
+        packed(msgpack.packb({"sizes": [-1]})),
+        packed(msgpack.packb({"sizes": [5]})),
         b"".join(frame({"a": "\ud800"})),
     ],
 )
