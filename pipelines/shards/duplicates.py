@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipelines.shards.ahead import CORES, ahead
 from pipelines.shards.decisions import Decisions
 from pipelines.shards.spill import Spill, bucket_of, num_buckets
 from pipelines.stages.dedup import components, keepers, mixed, near_pairs
@@ -45,6 +47,7 @@ PREFERENCE = [
     ("name", "ascending"),
     ("suffix", "ascending"),
 ]
+NEAR_THREADS = min(CORES, 4)  # each holds 160 MiB of a large set
 Ints = NDArray[np.int64]
 
 
@@ -115,7 +118,8 @@ class Duplicates:
                 while len(block := np.fromfile(file, np.uint64, 2**20)):
                     yield block
 
-        pairs = [np.stack(pair, axis=1) for pair in near_pairs(blocks, count, self.distance)]
+        found = near_pairs(blocks, count, self.distance, partial(ahead, threads=NEAR_THREADS))
+        pairs = [np.stack(pair, axis=1) for pair in found]
         edges = np.concatenate(pairs) if pairs else np.empty((0, 2), np.uint64)
         nodes = np.unique(edges)
         best = [_best(table, nodes) for table in spill]

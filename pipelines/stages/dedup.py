@@ -1,8 +1,9 @@
 """Near-duplicates by 64-bit fingerprints: all pairs within a Hamming distance, and who stays of them."""
 
-from collections.abc import Callable, Iterator
-from itertools import combinations, pairwise
+from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations, pairwise, product
 from math import comb
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ HELD = 2**22  # fingerprints looked at together
 
 
 def near_pairs(
-    blocks: Callable[[], Iterator[Values]], count: int, distance: int
+    blocks: Callable[[], Iterator[Values]], count: int, distance: int, spread: Callable[..., Iterable[Any]] = map
 ) -> Iterator[tuple[Values, Values]]:
     """Pairs (a, b), a < b, of different fingerprints at most `distance` bits apart: all of them, each once.
 
@@ -22,20 +23,28 @@ def near_pairs(
     into `distance` + r bands; two fingerprints that near agree in r of them at least, so those that agree in
     r bands are compared, for each choice of r. After Norouzi, Punjani and Fleet, "Fast exact search in
     Hamming space with multi-index hashing", 2014, which has r = 1; a larger r makes the bands' keys longer,
-    and the buckets of a large set small. Memory: HELD fingerprints, and what they are paired with.
+    and the buckets of a large set small. `spread` maps over the choices, perhaps by threads. Memory, of each:
+    HELD fingerprints, and what they are paired with.
     """
     if not 0 < distance <= MAX_DISTANCE:
         raise ValueError(f"distance must be from 1 to {MAX_DISTANCE} bits, got {distance}")
     agreeing = _bands_that_agree(count, distance)
     bands = _bands(distance + agreeing)
-    for chosen in combinations(range(len(bands)), agreeing):
+    parts = -(-count // HELD)
+
+    def find(choice: tuple[tuple[int, ...], int]) -> list[tuple[Values, Values]]:
+        chosen, part = choice
         mask = np.bitwise_or.reduce(bands[list(chosen)])
-        for part in _parts(blocks, count, mask):
-            for a, b in _agreeing(part, mask, distance):
-                mine = _first_agreeing(a ^ b, bands, agreeing, chosen)
-                if mine.any():
-                    a, b = a[mine], b[mine]
-                    yield np.minimum(a, b), np.maximum(a, b)
+        found = []
+        for a, b in _agreeing(_part(blocks, part, parts, mask), mask, distance):
+            mine = _first_agreeing(a ^ b, bands, agreeing, chosen)
+            if mine.any():
+                a, b = a[mine], b[mine]
+                found.append((np.minimum(a, b), np.maximum(a, b)))
+        return found
+
+    for pairs in spread(find, product(combinations(range(len(bands)), agreeing), range(parts))):
+        yield from pairs
 
 
 def _bands_that_agree(count: int, distance: int) -> int:
@@ -63,15 +72,12 @@ def mixed(values: Values) -> Values:
     return mixed
 
 
-def _parts(blocks: Callable[[], Iterator[Values]], count: int, mask: np.uint64) -> Iterator[Values]:
-    """All fingerprints, those that agree under the mask in the same part."""
-    parts = -(-count // HELD)
-    for part in range(parts):
-        found = [
-            block if parts == 1 else block[mixed(block & mask) % np.uint64(parts) == part]
-            for block in blocks()
-        ]
-        yield np.concatenate(found) if found else np.empty(0, np.uint64)
+def _part(blocks: Callable[[], Iterator[Values]], part: int, parts: int, mask: np.uint64) -> Values:
+    """Of so many parts one: all fingerprints that agree under the mask are in the same."""
+    found = [
+        block if parts == 1 else block[mixed(block & mask) % np.uint64(parts) == part] for block in blocks()
+    ]
+    return np.concatenate(found) if found else np.empty(0, np.uint64)
 
 
 def _agreeing(values: Values, mask: np.uint64, distance: int) -> Iterator[tuple[Values, Values]]:
