@@ -12,10 +12,14 @@ Values = NDArray[np.uint64]
 BITS = 64
 MAX_DISTANCE = 16
 HELD = 2**22  # fingerprints looked at together
+CACHED = 2**15  # of them compared together, in the processor's cache
 
 
 def near_pairs(
-    blocks: Callable[[], Iterator[Values]], count: int, distance: int, spread: Callable[..., Iterable[Any]] = map
+    blocks: Callable[[], Iterator[Values]],
+    count: int,
+    distance: int,
+    spread: Callable[..., Iterable[Any]] = map,
 ) -> Iterator[tuple[Values, Values]]:
     """Pairs (a, b), a < b, of different fingerprints at most `distance` bits apart: all of them, each once.
 
@@ -29,14 +33,19 @@ def near_pairs(
     if not 0 < distance <= MAX_DISTANCE:
         raise ValueError(f"distance must be from 1 to {MAX_DISTANCE} bits, got {distance}")
     agreeing = _bands_that_agree(count, distance)
-    bands = _bands(distance + agreeing)
+    edges = _edges(distance + agreeing)
+    bands = np.array([(1 << high) - (1 << low) for low, high in pairwise(edges)], np.uint64)
     parts = -(-count // HELD)
 
     def find(choice: tuple[tuple[int, ...], int]) -> list[tuple[Values, Values]]:
         chosen, part = choice
-        mask = np.bitwise_or.reduce(bands[list(chosen)])
+        moves, key_bits = _moves(edges, chosen)
+        back = [(to, low, width) for low, to, width in moves]
+        values = _moved(_part(blocks, part, parts, np.bitwise_or.reduce(bands[list(chosen)])), moves)
+        values.sort()  # six times as fast as to find the order of masked values
         found = []
-        for a, b in _agreeing(_part(blocks, part, parts, mask), mask, distance):
+        for a, b in _agreeing(values, key_bits, distance):
+            a, b = _moved(a, back), _moved(b, back)
             mine = _first_agreeing(a ^ b, bands, agreeing, chosen)
             if mine.any():
                 a, b = a[mine], b[mine]
@@ -50,18 +59,38 @@ def near_pairs(
 def _bands_that_agree(count: int, distance: int) -> int:
     """The r that costs least: sorting for each choice of bands, and comparing within buckets."""
 
-    def cost(r: int) -> float:
+    def cost(r: int) -> float:  # in ns, as measured
         key_bits = r * BITS // (distance + r)
-        return comb(distance + r, r) * (100.0 * count + 3.0 * count * (count / 2.0 ** (key_bits + 1)))
+        return comb(distance + r, r) * count * (80.0 + 12.0 * count / 2.0 ** (key_bits + 1))
 
     return min(range(1, 6), key=cost)
 
 
-def _bands(count: int) -> Values:
-    """Masks that share the 64 bits out."""
-    edges = [round(i * BITS / count) for i in range(count + 1)]
-    masks = [(1 << high) - (1 << low) for low, high in pairwise(edges)]
-    return np.array(masks, np.uint64)
+def _edges(count: int) -> list[int]:
+    """Of so many bands that share the 64 bits out."""
+    return [round(i * BITS / count) for i in range(count + 1)]
+
+
+Moves = list[tuple[int, int, int]]  # bits from, to, how many
+
+
+def _moves(edges: list[int], chosen: tuple[int, ...]) -> tuple[Moves, int]:
+    """A permutation of the bits that puts the chosen bands highest, and how many bits they have."""
+    moves: Moves = []
+    top = BITS
+    for wanted in (True, False):
+        for band, (low, high) in enumerate(pairwise(edges)):
+            if (band in chosen) is wanted:
+                top -= high - low
+                moves.append((low, top, high - low))
+    return moves, sum(edges[band + 1] - edges[band] for band in chosen)
+
+
+def _moved(values: Values, moves: Moves) -> Values:
+    moved = np.zeros_like(values)
+    for low, to, width in moves:
+        moved |= ((values >> np.uint64(low)) & np.uint64((1 << width) - 1)) << np.uint64(to)
+    return moved
 
 
 def mixed(values: Values) -> Values:
@@ -74,24 +103,33 @@ def mixed(values: Values) -> Values:
 
 def _part(blocks: Callable[[], Iterator[Values]], part: int, parts: int, mask: np.uint64) -> Values:
     """Of so many parts one: all fingerprints that agree under the mask are in the same."""
-    found = [
-        block if parts == 1 else block[mixed(block & mask) % np.uint64(parts) == part] for block in blocks()
-    ]
+    found = [block if parts == 1 else block[_parted(block & mask, parts) == part] for block in blocks()]
     return np.concatenate(found) if found else np.empty(0, np.uint64)
 
 
-def _agreeing(values: Values, mask: np.uint64, distance: int) -> Iterator[tuple[Values, Values]]:
-    keys = values & mask
-    order = np.argsort(keys)
-    keys, values = keys[order], values[order]
-    left = np.arange(len(keys))
-    step = 1
-    while len(left := left[left + step < len(keys)]):
-        left = left[keys[left] == keys[left + step]]
-        near = left[np.bitwise_count(values[left] ^ values[left + step]) <= distance]
-        if len(near):
-            yield values[near], values[near + step]
-        step += 1
+def _parted(keys: Values, parts: int) -> Values:
+    """A part for each key, by the high bits of a product (Knuth, volume 3, 6.4)."""
+    numbers: Values = ((keys * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) * np.uint64(parts)
+    return numbers >> np.uint64(32)
+
+
+def _agreeing(values: Values, key_bits: int, distance: int) -> Iterator[tuple[Values, Values]]:
+    """Pairs of sorted values that agree in their highest bits, at most `distance` bits apart."""
+    rest = np.uint64((1 << (BITS - key_bits)) - 1)
+    start = 0
+    while start < len(values):
+        last = values[min(start + CACHED, len(values)) - 1] | rest  # of those that agree with it
+        end = int(np.searchsorted(values, last, side="right"))
+        group, keys = values[start:end], values[start:end] >> np.uint64(BITS - key_bits)
+        left = np.arange(len(group))
+        step = 1
+        while len(left := left[left + step < len(group)]):
+            left = left[keys[left] == keys[left + step]]
+            near = left[np.bitwise_count(group[left] ^ group[left + step]) <= distance]
+            if len(near):
+                yield group[near], group[near + step]
+            step += 1
+        start = end
 
 
 def _first_agreeing(
