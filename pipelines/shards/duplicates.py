@@ -118,8 +118,8 @@ class Duplicates:
                 while len(block := np.fromfile(file, np.uint64, 2**20)):
                     yield block
 
-        found = near_pairs(blocks, count, self.distance, partial(ahead, threads=NEAR_THREADS))
-        pairs = [np.stack(pair, axis=1) for pair in found]
+        near = near_pairs(blocks, count, self.distance, partial(ahead, threads=NEAR_THREADS))
+        pairs = [np.stack(pair, axis=1) for pair in near]
         edges = np.concatenate(pairs) if pairs else np.empty((0, 2), np.uint64)
         nodes = np.unique(edges)
         best = [_best(table, nodes) for table in spill]
