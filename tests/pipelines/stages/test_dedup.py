@@ -35,6 +35,7 @@ def test_every_near_pair_is_found_once_whatever_the_bands_and_parts(
 ) -> None:
     values = planted(distance)
     monkeypatch.setattr(dedup, "HELD", held)
+    monkeypatch.setattr(dedup, "CACHED", held // 14)
     if agreeing is not None:
         monkeypatch.setattr(dedup, "_bands_that_agree", lambda count, distance: agreeing)
 
