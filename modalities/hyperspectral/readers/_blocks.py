@@ -3,12 +3,12 @@
 Source: TIFF 6.0, sec. 3, 8, 14 and 15; Adobe Photoshop TIFF Technical Notes (2002) for deflate.
 """
 
-import zlib
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from modalities.hyperspectral.readers._ifd import Tag, Tiff
@@ -116,9 +116,9 @@ def _packed(tiff: Tiff, tags: Mapping[int, Tag]) -> Iterator[bytes]:
 def _unpacked(packed: bytes, compression: int, size: int) -> bytes | None:
     if compression in _NONE:
         return packed if len(packed) == size else None
-    stream = zlib.decompressobj()
+    stream = isal_zlib.decompressobj()
     try:
         unpacked = stream.decompress(packed, size + 1)  # one more than wanted, so that the checksum is read
-    except zlib.error:
+    except isal_zlib.error:
         return None
     return unpacked if stream.eof and len(unpacked) == size else None
