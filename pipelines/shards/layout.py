@@ -1,6 +1,8 @@
 """From samples in any order to shards in theirs: sorted on disk, dealt a stretch of the order at a time."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,48 +56,74 @@ class Layout:
 
     def units(self) -> Iterator[tuple[int, pa.Table]]:
         """Split code and rows of every unit, in order; inside a unit rows lie in the order of their keys."""
-        deal = deal_evenly if self._shuffle else deal_in_order
-        for code, table, order in self._windows() if self._shuffle else self._in_order():
-            bins = deal(table["num_bytes"].to_numpy()[order], **self._limits)
-            yield from ((code, unit) for unit in _cut(table, order, bins))
-            del table  # before the next is made
+        return self._shuffled() if self._shuffle else self._in_order()
 
-    def _windows(self) -> Iterator[tuple[int, pa.Table, NDArray[np.int64]]]:
-        """Stretches of the shuffled order that fill about WINDOW shards each, whatever the buckets are.
+    def _shuffled(self) -> Iterator[tuple[int, pa.Table]]:
+        """Every bucket is read twice: for the sizes that are dealt, and then for its rows.
 
-        Each is a table, and the places in it of the stretch, in order.
+        So a unit is held until its last row has come, and not all that is dealt together.
         """
-        buckets = self._spill.drain()
+        narrow, whole = self._spill.each(["place", "key", "num_bytes"]), self._spill.drain()
         for code, count in enumerate(self._buckets):
-            windows = max(1, -(-self._taken[code] // (WINDOW * FULL)))
-            held, done = PLACED.empty_table(), 0
-            for number in range(count):
-                held = pa.concat_tables([held, next(buckets)])
-                whole = (number + 1) * windows // count  # windows that end where this bucket ends, or before
-                if whole == done:
-                    continue
-                by = held.select(["place", "key"]).combine_chunks()
-                place = by["place"].to_numpy()
-                window = (((place >> np.uint64(32)) * np.uint64(windows)) >> np.uint64(32)).astype(np.int64)
-                by_place = [("place", "ascending"), ("key", "ascending")]
-                order = pc.sort_indices(by, sort_keys=by_place).to_numpy().astype(np.int64)
-                edges = np.searchsorted(window[order], np.arange(done, whole + 1))
-                for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-                    yield code, held, order[start:end]
-                held, done = held.filter(pa.array(window >= whole)), whole
+            held: dict[int, list[pa.Table]] = {}
+            missing: list[int] = []  # rows of each unit that have not come
+            done = 0
+            for order, units, sizes in self._dealt(code, islice(narrow, count)):
+                missing += sizes
+                bucket = next(whole).drop_columns(["place"])
+                for unit, rows in _apart(order, units):
+                    held.setdefault(unit, []).append(bucket.take(pa.array(rows)))
+                    missing[unit] -= len(rows)
+                del bucket  # before the next is read
+                while done < len(missing) and not missing[done]:
+                    yield code, _by_key(held.pop(done))
+                    done += 1
 
-    def _in_order(self) -> Iterator[tuple[int, pa.Table, NDArray[np.int64]]]:
-        """The order of the keys: stretches of whole shards."""
+    def _dealt(self, code: int, buckets: Iterator[pa.Table]) -> Iterator[tuple[Ints, Ints, list[int]]]:
+        """Of each bucket of a split the rows by place and the unit of each; sizes of units that are new.
+
+        What is dealt together are stretches that fill about WINDOW shards, whatever the buckets are.
+        """
+        windows = max(1, -(-self._taken[code] // (WINDOW * FULL)))
+        orders: deque[Ints] = deque()
+        window, num_bytes, units = (np.empty(0, np.int64) for _ in range(3))
+        whole = 0
+        new: list[int] = []
+        dealt = 0
+        for number, bucket in enumerate(buckets, 1):
+            by_place = [("place", "ascending"), ("key", "ascending")]
+            orders.append(pc.sort_indices(bucket, sort_keys=by_place).to_numpy().astype(np.int64))
+            place = bucket["place"].to_numpy()[orders[-1]]
+            places = (((place >> np.uint64(32)) * np.uint64(windows)) >> np.uint64(32)).astype(np.int64)
+            window = np.concatenate([window, places])
+            num_bytes = np.concatenate([num_bytes, bucket["num_bytes"].to_numpy()[orders[-1]]])
+            before, whole = whole, number * windows // self._buckets[code]  # of them none comes any more
+            edges = np.searchsorted(window, np.arange(before, whole + 1))
+            for start, end in pairwise(edges.tolist()):
+                bins = deal_evenly(num_bytes[start:end], **self._limits)
+                units = np.concatenate([units, bins + dealt])
+                new += np.bincount(bins).tolist()
+                dealt += int(bins.max(initial=-1)) + 1
+            window, num_bytes = window[edges[-1] :], num_bytes[edges[-1] :]
+            while orders and len(orders[0]) <= len(units):
+                order = orders.popleft()
+                yield order, units[: len(order)], new
+                units, new = units[len(order) :], []
+
+    def _in_order(self) -> Iterator[tuple[int, pa.Table]]:
+        """The order of the keys: a shard is filled before the next."""
         for code, name in enumerate(NAMES):
             held = PLACED.empty_table()
-            for bucket in self._sorted.read():
-                mine = bucket.filter(pc.equal(bucket["split"], name))
-                held = pa.concat_tables([held, mine]).combine_chunks()
+            for bucket in chain(self._sorted.read(), [None]):
+                if bucket is not None:
+                    held = pa.concat_tables([held, bucket.filter(pc.equal(bucket["split"], name))])
+                held = held.combine_chunks()
                 bins = deal_in_order(held["num_bytes"].to_numpy(), **self._limits)
-                whole = int(np.searchsorted(bins, bins[-1])) if len(bins) else 0
-                yield code, held, np.arange(whole)
-                held = held.slice(whole)
-            yield code, held, np.arange(held.num_rows)
+                last = int(bins.max(initial=-1)) + (bucket is None)  # the last one may get more
+                edges = np.searchsorted(bins, np.arange(max(last, 0) + 1)).tolist()
+                for start, end in pairwise(edges):
+                    yield code, held.slice(start, end - start).drop_columns(["place"])
+                held = held.slice(edges[-1])
 
 
 class _Sorted:
@@ -125,24 +153,15 @@ class _Sorted:
             yield bucket.sort_by("key")
 
 
-def _cut(table: pa.Table, order: NDArray[np.int64], bins: NDArray[np.int64]) -> Iterator[pa.Table]:
-    """The rows of each bin in the order of their keys. `bins` is of the rows at `order`."""
-    by_key = pa.table({"bin": bins, "key": table["key"].take(pa.array(order))})
-    again = pc.sort_indices(by_key, sort_keys=[("bin", "ascending"), ("key", "ascending")]).to_numpy()
-    batches, rows = table.drop_columns(["place"]).to_batches(), order[again]
-    starts = np.cumsum([0, *map(len, batches)])
-    edges = np.searchsorted(bins[again], np.arange(bins.max(initial=-1) + 2))
-    for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        yield _gathered(batches, starts, rows[start:end])
+def _apart(order: Ints, units: Ints) -> Iterator[tuple[int, Ints]]:
+    """Each unit of these, and its rows in their order."""
+    by_unit = np.argsort(units, kind="stable")
+    found, starts = np.unique(units[by_unit], return_index=True)
+    for unit, (start, end) in zip(found.tolist(), pairwise([*starts.tolist(), len(units)]), strict=True):
+        yield unit, order[by_unit[start:end]]
 
 
-def _gathered(batches: list[pa.RecordBatch], starts: Ints, rows: Ints) -> pa.Table:
-    """Rows of a table that lies in batches. Arrow's own `take` would make one of all of them."""
-    order = np.argsort(rows)
-    edges = np.searchsorted(rows[order], starts)
-    found = [
-        batch.take(pa.array(rows[order[low:high]] - start))
-        for batch, start, low, high in zip(batches, starts, edges, edges[1:], strict=False)
-        if low < high
-    ]
-    return pa.Table.from_batches(found).combine_chunks().take(pa.array(np.argsort(order)))
+def _by_key(parts: list[pa.Table]) -> pa.Table:
+    """One table of one chunk."""
+    table = pa.concat_tables(parts).combine_chunks()
+    return table.take(pc.sort_indices(table, sort_keys=[("key", "ascending")]))

@@ -56,34 +56,41 @@ class Spill:
             pass
         self._held, self._size, self._spilled = [], 0, True
 
-    def _take(self, bucket: int, *, keep: bool) -> pa.Table:
+    def _take(self, bucket: int, columns: list[str] | None, *, keep: bool) -> pa.Table:
         """What was written for a bucket, as one chunk."""
-        path, parts = self._folder / f"{bucket}", [self.schema.empty_table()]
+        path, parts = self._folder / f"{bucket}", [_only(self.schema.empty_table(), columns)]
+        fields = [self.schema.get_field_index(name) for name in columns or ()]
         if path.exists():
             with pa.OSFile(str(path), "rb") as file:
                 while file.tell() < file.size():
-                    parts.append(pa.ipc.open_stream(file).read_all())
+                    stream = pa.ipc.open_stream(file, options=pa.ipc.IpcReadOptions(included_fields=fields))
+                    parts.append(_only(stream.read_all(), columns))
             if not keep:
                 path.unlink()
         return pa.concat_tables(parts).combine_chunks()
 
     def __iter__(self) -> Iterator[pa.Table]:
         """Every bucket in turn, as often as asked. Adding is over."""
-        return self._each(keep=True)
+        return self.each()
+
+    def each(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Every bucket in turn, with these columns or all of them."""
+        return self._each(columns, keep=True)
 
     def drain(self) -> Iterator[pa.Table]:
         """Every bucket in turn, for the last time: each leaves the disk when it is read."""
-        return self._each(keep=False)
+        return self._each(None, keep=False)
 
-    def _each(self, *, keep: bool) -> Iterator[pa.Table]:
+    def _each(self, columns: list[str] | None, *, keep: bool) -> Iterator[pa.Table]:
         if self._spilled:
             self._flush()
-            yield from (self._take(bucket, keep=keep) for bucket in range(self.buckets))
+            yield from (self._take(bucket, columns, keep=keep) for bucket in range(self.buckets))
             return
         dealt = {
-            bucket: table.take(pa.array(rows)) for bucket, table, rows in _dealt(self._held, self.schema)
+            bucket: _only(table, columns).take(pa.array(rows))
+            for bucket, table, rows in _dealt(self._held, self.schema)
         }
-        empty = self.schema.empty_table()
+        empty = _only(self.schema.empty_table(), columns)
         yield from (dealt.pop(bucket, empty) for bucket in range(self.buckets))
 
     def parts(self) -> Iterator[pa.Table]:
@@ -94,6 +101,10 @@ class Spill:
                     while file.tell() < file.size():
                         yield pa.ipc.open_stream(file).read_all()
         yield from (table for table, _ in self._held)
+
+
+def _only(table: pa.Table, columns: list[str] | None) -> pa.Table:
+    return table if columns is None else table.select(columns)
 
 
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")

@@ -5,7 +5,7 @@ Source: TIFF 6.0, sec. 3, 8, 14 and 15; Adobe Photoshop TIFF Technical Notes (20
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from isal import isal_zlib
@@ -25,6 +25,7 @@ _NEEDED = (256, 257, 258, 259, 262, 277, 284)
 _SINGLE = (254, 256, 257, 259, 262, 277, 278, 284, 317, 322, 323)
 _NONE, _DEFLATE = (1,), (8, 32946)
 _DIFFERENCES = 2  # predictor
+_BROKEN = cast(type[Exception], isal_zlib.error)  # its stubs say that it is no type
 
 
 def read(tiff: Tiff, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any] | None:
@@ -119,6 +120,6 @@ def _unpacked(packed: bytes, compression: int, size: int) -> bytes | None:
     stream = isal_zlib.decompressobj()
     try:
         unpacked = stream.decompress(packed, size + 1)  # one more than wanted, so that the checksum is read
-    except isal_zlib.error:
+    except _BROKEN:
         return None
     return unpacked if stream.eof and len(unpacked) == size else None
