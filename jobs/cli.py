@@ -218,6 +218,26 @@ def diff(
     raise typer.Exit(command.diff(first, second, as_json=as_json))
 
 
+@app.command()
+def duplicates(
+    datasets: Annotated[
+        list[str], typer.Argument(metavar="DATASET...", help="Datasets, or DATASET@3; the first ones keep.")
+    ],
+    distance: Annotated[
+        int, typer.Option(min=0, max=16, help="Bits in which fingerprints may differ; 0: the same only.")
+    ] = 6,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", metavar="FILE.parquet", help="Write every duplicate, a row each."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What datasets have twice, in themselves and in each other. Exit code 1 when there is any."""
+    from jobs import duplicates as command
+
+    raise typer.Exit(command.run(datasets, distance=distance, output=output, as_json=as_json))
+
+
 @config.command("schema")
 def config_schema(
     kind: Annotated[Optional[str], typer.Argument(help="ingest, train or infer; all without it.")] = None,  # noqa: UP045

@@ -34,13 +34,7 @@ class Dataset:
 
     def index(self, shard: Shard, columns: list[str] | None = None) -> pa.Table:
         """The index beside a shard, verified."""
-
-        def verified(content: bytes) -> pa.Table:
-            if blake3.blake3(content).hexdigest() != shard.index:
-                raise Corrupt("it is not the index the snapshot names; run rayloom repair")
-            return read_index(content, columns)
-
-        return read_verified(self.storage, shard.index_key, verified)
+        return index_of(self.storage, shard, columns)
 
     def rows(self, shard: Shard) -> list[Row]:
         """What the index says of a shard's samples, in their order."""
@@ -124,6 +118,17 @@ class Dataset:
         from pipelines.shards.check import find_problems, report
 
         return report(*find_problems(self.storage, share=share))
+
+
+def index_of(storage: Storage, shard: Shard, columns: list[str] | None = None) -> pa.Table:
+    """The index beside a shard, verified."""
+
+    def verified(content: bytes) -> pa.Table:
+        if blake3.blake3(content).hexdigest() != shard.index:
+            raise Corrupt("it is not the index the snapshot names; run rayloom repair")
+        return read_index(content, columns)
+
+    return read_verified(storage, shard.index_key, verified)
 
 
 def _intact(member: Member, content: memoryview) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipelines.shards.ahead import CORES, ahead
 from pipelines.shards.decisions import Decisions
 from pipelines.shards.spill import Spill, bucket_of, num_buckets
-from pipelines.stages.dedup import components, keepers, mixed, near_pairs
+from pipelines.stages.dedup import Ints, components, is_in, keepers, mixed, near_pairs, settled, starts
 
 CANDIDATE = pa.schema(
     [
@@ -48,7 +48,6 @@ PREFERENCE = [
     ("suffix", "ascending"),
 ]
 NEAR_THREADS = min(CORES, 4)  # each holds 160 MiB of a large set
-Ints = NDArray[np.int64]
 
 
 @dataclass
@@ -97,12 +96,12 @@ class Duplicates:
         a, b, piece = (_numbers(table, name) for name in ("a", "b", "piece"))
         given = table["given"].to_numpy()
         places = np.arange(len(a))
-        starts = _starts(a, b)
-        group = np.cumsum(starts) - 1
-        first_given = np.minimum.reduceat(np.where(given, places, len(a)), np.flatnonzero(starts))[group]
-        first = np.maximum.accumulate(np.where(_starts(a, b, piece), places, 0))
+        new = starts(a, b)
+        group = np.cumsum(new) - 1
+        first_given = np.minimum.reduceat(np.where(given, places, len(a)), np.flatnonzero(new))[group]
+        first = np.maximum.accumulate(np.where(starts(a, b, piece), places, 0))
         keeper = np.where(given, places, np.where(first_given < len(a), first_given, first))
-        root = np.minimum(first_given, places[starts][group])
+        root = np.minimum(first_given, places[new][group])
         self._settle(table, keeper, root, a, np.zeros(len(a), np.int8), self.reason)
 
     def _find_near(self, spill: Spill) -> None:
@@ -135,20 +134,14 @@ class Duplicates:
         """Of one bucket: those whose fingerprint is near another one, or comes more than once."""
         nodes = _numbers(known, "fingerprint")[order]
         prints = _numbers(table, "fingerprint")
-        table = table.take(pa.array(np.flatnonzero(_is_in(prints, nodes) | _repeated(prints))))
+        table = table.take(pa.array(np.flatnonzero(is_in(prints, nodes) | _repeated(prints))))
         if not table.num_rows:
             return
         table = table.sort_by([("fingerprint", "ascending"), *PREFERENCE])
-        prints, places = _numbers(table, "fingerprint"), np.arange(table.num_rows)
-        first = np.maximum.accumulate(np.where(_starts(prints), places, 0))
-        linked = _is_in(prints, nodes)
-        node = np.append(order, 0)[np.where(linked, np.searchsorted(nodes, prints), len(order))]
-        keeper, root = np.append(keeper, 0), np.append(root, 0)
-        # What is named is in this table, or one of the nodes: they stand behind it.
-        chosen = np.where(linked, len(places) + keeper[node], first)
-        roots = np.where(linked, len(places) + root[node], first)
-        stays = table["given"].to_numpy() | ((places == first) & (~linked | (keeper[node] == node)))
-        chosen = np.where(stays, places, chosen)
+        prints = _numbers(table, "fingerprint")
+        chosen, roots, stays = settled(prints, nodes, order, keeper, root)
+        stays |= table["given"].to_numpy()
+        chosen = np.where(stays, np.arange(len(prints)), chosen)
         both = pa.concat_tables([table, known]).combine_chunks()
         every = _numbers(both, "fingerprint")
         distance = np.bitwise_count(prints ^ every[chosen]).astype(np.int8)
@@ -184,32 +177,16 @@ class Duplicates:
 
 def _best(table: pa.Table, nodes: NDArray[np.uint64]) -> pa.Table:
     """The candidate of each of these fingerprints that is preferred."""
-    table = table.take(pa.array(np.flatnonzero(_is_in(_numbers(table, "fingerprint"), nodes))))
+    table = table.take(pa.array(np.flatnonzero(is_in(_numbers(table, "fingerprint"), nodes))))
     table = table.sort_by([("fingerprint", "ascending"), *PREFERENCE])
-    return table.take(pa.array(np.flatnonzero(_starts(_numbers(table, "fingerprint")))))
-
-
-def _is_in(values: NDArray[np.uint64], ordered: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    if not len(ordered):
-        return np.zeros(len(values), bool)
-    found: NDArray[np.bool_] = (
-        ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values
-    )
-    return found
-
-
-def _starts(*columns: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where sorted rows differ from the row before."""
-    starts = np.ones(len(columns[0]), bool)
-    starts[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
-    return starts
+    return table.take(pa.array(np.flatnonzero(starts(_numbers(table, "fingerprint")))))
 
 
 def _repeated(*columns: NDArray[Any]) -> NDArray[np.bool_]:
     """Which rows are there more than once."""
     order = np.lexsort(columns)
-    starts = _starts(*(column[order] for column in columns))
-    alone = starts & np.append(starts[1:], True)
+    new = starts(*(column[order] for column in columns))
+    alone = new & np.append(new[1:], True)
     repeated = np.empty(len(order), bool)
     repeated[order] = ~alone
     return repeated

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.uint64]
+Ints = NDArray[np.int64]
 BITS = 64
 MAX_DISTANCE = 16
 HELD = 2**22  # fingerprints looked at together
@@ -165,6 +166,43 @@ def keepers(
         if len(better) and not fixed[node]:
             kept[node], stays[node] = better[0], False
     return kept
+
+
+def settled(
+    prints: Values, nodes: Values, order: Ints, keeper: Ints, root: Ints
+) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+    """What stays instead of each row, the root of its cluster, and whether it stays itself.
+
+    Rows are sorted by fingerprint, the preferred one of each first. nodes: fingerprints that are near others,
+    sorted; `order` says where each stands among the nodes in order of preference, which `keeper` and `root`
+    speak of. What is named is a row, or one of these nodes: they stand behind the rows.
+    """
+    places = np.arange(len(prints))
+    first = np.maximum.accumulate(np.where(starts(prints), places, 0))
+    linked = is_in(prints, nodes)
+    node = np.append(order, 0)[np.where(linked, np.searchsorted(nodes, prints), len(order))]
+    keeper, root = np.append(keeper, 0), np.append(root, 0)
+    chosen = np.where(linked, len(places) + keeper[node], first)
+    roots = np.where(linked, len(places) + root[node], first)
+    stays = (places == first) & (~linked | (keeper[node] == node))
+    return chosen, roots, stays
+
+
+def starts(*columns: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where sorted rows differ from the row before."""
+    found = np.ones(len(columns[0]), bool)
+    found[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    return found
+
+
+def is_in(values: Values, ordered: Values) -> NDArray[np.bool_]:
+    """Which values are among the sorted ones."""
+    if not len(ordered):
+        return np.zeros(len(values), bool)
+    found: NDArray[np.bool_] = (
+        ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values
+    )
+    return found
 
 
 def components(left: NDArray[np.int64], right: NDArray[np.int64], count: int) -> NDArray[np.int64]:
