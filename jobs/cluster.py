@@ -150,7 +150,8 @@ def _quiet() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context.raise_original_map_exception = True  # not one that says that there was one
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors end the job, which says them
 
 
 def patiently(start: Callable[[], T]) -> T:

@@ -64,7 +64,8 @@ def _line(error: BaseException) -> str:
         place = f"{error.filename}: " if error.filename else ""
         advice = "; free some space and run the same command again" if error.errno == errno.ENOSPC else ""
         return f"{place}{error.strerror}{advice}"
-    text = str(error).strip() or type(error).__name__
+    text = str(error).partition("\nFailed to apply UDF transform")[0]  # Ray Data's advice on its retries
+    text = text.strip() or type(error).__name__
     if exit_code(error) == CLUSTER:
         return f"{type(error).__name__}: {text}"
     return text

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import duplicates as command
+from jobs import failures
 from pipelines.graphs import duplicates as graph
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.index import Row, write_index
@@ -184,3 +185,17 @@ def test_fingerprints_of_two_kinds_of_data_are_not_compared(tmp_path: Path) -> N
     with pytest.raises(ValueError, match="fingerprints of image and video do not compare"):
         graph.duplicates(both, 1)
     assert graph.duplicates(both).num_rows == 1
+
+
+def test_a_damaged_index_is_named_and_nothing_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = dataset(tmp_path, [row("1", content=digest(1), print_=5, files={"jpg": 5})])
+    [shard] = damaged.manifest.shards
+    damaged.storage.replace(shard.index_key, write_index([]))
+    with pytest.raises(Exception, match="run rayloom repair") as raised:
+        graph.duplicates([damaged])
+    assert failures.report(raised.value) == failures.STORAGE
+    [said] = capsys.readouterr().err.splitlines()
+    assert said.startswith(shard.index_key)
+    assert said.endswith("run rayloom repair")
