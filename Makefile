@@ -33,7 +33,9 @@ test-rest: $(READY)
 bench: $(READY)
 	$(BIN)/python -m jobs.bench.plan 1000000
 	$(BIN)/python -m jobs.bench.again 10000 10
+	$(BIN)/python -m jobs.bench.duplicates 100000
 	for kind in jpeg laz geotiff h264; do $(BIN)/python -m jobs.bench.ingest $$kind 10000 || exit; done
+	OMP_NUM_THREADS=1 $(BIN)/python -m jobs.bench.sandbox
 	$(BIN)/python -m jobs.bench.loader
 	$(BIN)/python -m jobs.bench.training
 	$(BIN)/python -m jobs.bench.kills

@@ -2,7 +2,8 @@
 
 Three ways take turns over the same files in memory: the bare decoder (read, decode all), the survey in this
 process (open, read, hash, probe, decode, quality, fingerprint), and the same with its decoder in a process
-apart. Medians of the rounds; CPU is that of both processes. `--start`: what it takes to have a child instead.
+apart. Medians of the rounds; CPU is that of both processes. OMP_NUM_THREADS=1 gives all three the one thread
+that the child has.
 """
 
 import argparse
