@@ -157,10 +157,10 @@ def _signal(values: NDArray[np.float32], *, whole: bool) -> dict[str, float]:
         flat = flat[:, np.isfinite(flat).all(axis=0)]
     if bands > 1 and flat.shape[1] > 2:
         flat -= flat.mean(axis=1, keepdims=True)
-        power = np.einsum("cp,cp->c", flat, flat)
+        power = np.square(flat).sum(axis=1)  # in numpy's own order, as above
         both = power[:-1] * power[1:]
         if (some := both > 0).any():
-            covariance = np.einsum("cp,cp->c", flat[:-1], flat[1:])
+            covariance = (flat[:-1] * flat[1:]).sum(axis=1)
             found["band_correlation"] = float(np.median(covariance[some] / np.sqrt(both[some])))
     return found
 

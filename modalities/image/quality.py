@@ -4,7 +4,7 @@ Everything is counted in integers up to the last division, so the numbers are th
 """
 
 from functools import lru_cache
-from math import log2
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from modalities.base import Arrays
-from modalities.grey import histogram, laplacian_variance
+from modalities.grey import entropy, histogram, laplacian_variance
 from modalities.image.colour import check, luminance
 
 ENOUGH = 2**13  # pixels: of more, rows evenly spread
@@ -64,12 +64,12 @@ def numbers(grey: NDArray[np.uint8], aspect: float) -> dict[str, float]:
     rows = grey[every // 2 :: every]
     counts, total = histogram(rows).astype(np.float64), rows.size
     first, second = (counts @ _MOMENTS).tolist()
-    shown, mean = counts[counts > 0], first / total
+    mean = first / total
     return {
         "blur": laplacian_variance(grey, every),
         "exposure": mean / 255,
-        "contrast": max(0.0, second / total - mean * mean) ** 0.5 / 255,
-        "entropy": abs(log2(total) - float(shown @ np.log2(shown)) / total),
+        "contrast": sqrt(max(0.0, second / total - mean * mean)) / 255,
+        "entropy": entropy(counts),
         "saturation": float(counts[0] + counts[255]) / total,
         "aspect": aspect,
     }

@@ -9,6 +9,11 @@ from modalities.base import Arrays
 from modalities.lighting import tonemap
 from modalities.lighting.transforms import resample
 
+_DIGITS = {
+    "exposure": 5, "motion": 5, "light_elevation_min_deg": 6, "light_elevation_max_deg": 6,
+    "light_spread_deg": 6,
+}  # fmt: skip
+
 
 def quality(arrays: Arrays) -> Mapping[str, float]:
     """Shares are of the object's pixels over all frames, or of all pixels where no object is known.
@@ -19,7 +24,7 @@ def quality(arrays: Arrays) -> Mapping[str, float]:
     to frame as shown. object: share of the picture. light_elevation_min_deg, _max_deg: above the picture
     plane. light_spread_deg: widest angle from the mean light.
     """
-    frames, lights = arrays["frames"], arrays["lights"]
+    frames, lights = arrays["frames"], arrays["lights"].astype(np.float64)
     shown = tonemap.display(arrays) @ tonemap.LUMINANCE
     bright = tonemap.linear(arrays) @ tonemap.LUMINANCE
     mask = np.ones(bright.shape, np.bool_)
@@ -36,7 +41,7 @@ def quality(arrays: Arrays) -> Mapping[str, float]:
     elevation = np.rad2deg(np.arcsin(np.clip(lights[:, 2], -1, 1)))
     mean = lights.mean(axis=0)
     mean = mean / max(float(np.linalg.norm(mean)), 1e-12)
-    return {
+    numbers = {
         "num_frames": float(len(frames)),
         "exposure": float(shown[mask].mean()),
         "saturated": float((frames == top).any(axis=3)[mask].mean()) if whole else 0.0,
@@ -49,6 +54,8 @@ def quality(arrays: Arrays) -> Mapping[str, float]:
         "light_elevation_max_deg": float(elevation.max()),
         "light_spread_deg": float(np.rad2deg(np.arccos(np.clip(lights @ mean, -1, 1))).max()),
     }
+    # The last digits of powers, arcs and BLAS differ between machines; shares are counts.
+    return numbers | {name: round(numbers[name], digits) for name, digits in _DIGITS.items()}
 
 
 def fingerprint(arrays: Arrays) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from modalities.base import Arrays
-from modalities.grey import histogram, laplacian_variance
+from modalities.grey import entropy, histogram, laplacian_variance
 from modalities.video.transforms import scaled
 
 MAX_PAIRS = 16
@@ -72,14 +72,13 @@ def numbers(greys: Mapping[int, Grey], both: Pairs, times: NDArray[np.float64]) 
     means = counts @ levels / area
     spread = counts @ levels**2 / area - means**2
     share = counts.sum(axis=0) / counts.sum()
-    shown = share[share > 0]
     changes = np.array([_change(greys[a], greys[b]) for a, b in zip(first, second, strict=True)]) / area
     span = float(times[-1] - times[0])
     return {
         "blur": float(np.mean([laplacian_variance(greys[i]) for i in first])),
         "exposure": float(means.mean()) / 255,
         "contrast": float(np.sqrt(np.maximum(spread, 0)).mean()) / 255,
-        "entropy": abs(float(-(shown * np.log2(shown)).sum())),
+        "entropy": entropy(counts.sum(axis=0)),
         "saturation": float(share[0] + share[255]),
         "motion": float(changes.mean()) / 255,
         "static": float((changes < STILL).mean()),
