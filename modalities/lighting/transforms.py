@@ -75,14 +75,21 @@ def tonemap_frames(arrays: Arrays, *, curve: str = "clip") -> Arrays:
 
 def resample(images: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     """(..., h, w, c) floats -> (..., height, width, c): a tent as wide as the coarser of the two grids."""
-    down = np.tensordot(
-        _tent(images.shape[-3], height).astype(images.dtype), images, axes=(1, images.ndim - 3)
-    )
-    down = np.moveaxis(down, 0, -3)
-    across = np.tensordot(
-        _tent(images.shape[-2], width).astype(images.dtype), down, axes=(1, images.ndim - 2)
-    )
-    return np.ascontiguousarray(np.moveaxis(across, 0, -2))
+    down = _blended(images, height).swapaxes(-3, -2)
+    return np.ascontiguousarray(_blended(down, width).swapaxes(-3, -2))
+
+
+def _blended(images: NDArray[Any], after: int) -> NDArray[Any]:
+    """(..., n, m, c) -> (..., after, m, c). Term by term: BLAS adds in another order on another processor."""
+    before = images.shape[-3]
+    weights = _tent(before, after).astype(images.dtype)
+    first = np.argmax(weights > 0, axis=1)
+    total = np.zeros((*images.shape[:-3], after, *images.shape[-2:]), images.dtype)
+    for tap in range(int(np.count_nonzero(weights, axis=1).max())):
+        at = np.minimum(first + tap, before - 1)
+        share = np.where(first + tap < before, weights[np.arange(after), at], 0).astype(images.dtype)
+        total += share[:, None, None] * images[..., at, :, :]
+    return total
 
 
 def _tent(before: int, after: int) -> NDArray[np.float64]:

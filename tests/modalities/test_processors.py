@@ -1,4 +1,4 @@
-"""Numbers of quality and fingerprints are the same bits on other processors: indexes are made of them."""
+"""What indexes and shards are made of is the same on other processors: numbers, prints, changed samples."""
 
 import json
 import os
@@ -16,14 +16,32 @@ import modalities
 PROGRAM = """
 import json, pickle, sys
 from pathlib import Path
+import blake3
 import modalities
 found = {}
+changes = json.loads(sys.argv[2])
 for (name, seed), files in pickle.loads(Path(sys.argv[1]).read_bytes()).items():
     kind = modalities.get(name)
     arrays = kind.decode(files)
     found[f"{name} {seed}"] = {**kind.quality(arrays), "fingerprint": kind.fingerprint(arrays)}
+    for change, options in changes[name]:
+        made = kind.encode(kind.transforms[change](arrays, **options))
+        digests = {ext: blake3.blake3(data).hexdigest() for ext, data in made.items()}
+        found[f"{name} {seed} {change} {options}"] = digests
 print(json.dumps(found))
 """
+CHANGES: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "image": [("resize", {"shorter": 24}), ("transcode", {"format": "jpg", "quality": 80})],
+    "video": [("frames", {"num": 4}), ("resize", {"shorter": 24}), ("transcode", {})],
+    "pointcloud": [
+        ("voxel", {"size": 0.2, "keep": "mean"}), ("outliers", {}), ("normals", {}),
+        ("subsample", {"num_points": 100}),
+    ],
+    "hyperspectral": [("scale", {"factor": 0.001})],
+    "lighting": [
+        ("flip", {}), ("resize", {"height": 16, "width": 20}), ("tonemap", {"curve": "soft"}),
+    ],
+}  # fmt: skip
 OLDER = {  # no wider than SSE4.2: other sums, other logarithms
     "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL",
     "OPENBLAS_CORETYPE": "Nehalem",
@@ -38,7 +56,7 @@ def test_an_older_processor_finds_the_same_numbers(tmp_path: Path) -> None:
     (tmp_path / "samples").write_bytes(pickle.dumps(samples))
 
     def found(**changes: str) -> dict[str, Any]:
-        command = [sys.executable, "-c", PROGRAM, str(tmp_path / "samples")]
+        command = [sys.executable, "-c", PROGRAM, str(tmp_path / "samples"), json.dumps(CHANGES)]
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | changes)
         told: dict[str, Any] = json.loads(done.stdout)
         return told
