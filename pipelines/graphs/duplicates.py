@@ -207,7 +207,7 @@ def _everywhere(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterato
         }
 
     for row in ray.data.range(len(given), override_num_blocks=len(given)).map(one).iter_rows():
-        yield [(row["a"], row["b"])]
+        yield [(np.asarray(row["a"], np.uint64), np.asarray(row["b"], np.uint64))]
 
 
 def _best(samples: ray.data.Dataset, nodes: Numbers) -> pa.Table:
