@@ -158,19 +158,21 @@ def test_an_interrupted_job_exits_with_130_and_prints_how_to_go_on(tmp_path: Pat
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 130, error
     assert error.endswith("to go on: rayloom run job.yaml 'source.uri=my raw'\n")
     assert "Traceback" not in error
 
 
 WAITING = """
-import signal, sys, time
+import faulthandler, signal, sys, time
+faulthandler.dump_traceback_later(25, exit=True)  # says where it hangs, should it
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from jobs import ingest
 from jobs.cli import main
 def run(job):
     print("waiting", flush=True)
-    time.sleep(30)
+    for _ in range(300):  # a signal just before a long sleep would wait for its end
+        time.sleep(0.1)
 ingest.run = run
 main()
 """
