@@ -4,7 +4,7 @@ A plan finds what one job brings twice (pipelines.shards.duplicates). This looks
 built apart: a test set in a training set, the parts of a collection that was divided among jobs.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,11 +14,12 @@ import pyarrow.compute as pc
 import ray
 from numpy.typing import NDArray
 
+from pipelines.graphs.exchange import Shuffle
 from pipelines.shards.dataset import Dataset, index_of
 from pipelines.shards.manifest import Shard
 from pipelines.shards.marks import hash64
 from pipelines.shards.storage import open_storage
-from pipelines.stages.dedup import components, is_in, keepers, mixed, near_pairs, settled, starts
+from pipelines.stages.dedup import components, is_in, keepers, mixed, settled, starts
 
 DUPLICATES = pa.schema(
     [
@@ -44,10 +45,10 @@ SAMPLES = pa.schema(
         ("num_bytes", pa.int64()),
         ("split", pa.string()),
         ("key", pa.string()),
+        ("fingerprint", pa.uint64()),  # of those that are PRINT
     ]
 )
 PREFERENCE = [("dataset", "ascending"), ("num_bytes", "descending"), ("key", "ascending")]
-PARTITION_ROWS = 2**17  # of a join, about
 READERS = 4096  # tasks at most
 _COLUMNS = ["key", "files", "content", "arrays", "fingerprint"]
 _OWN = ("meta.json",)  # members that name the source: the same sample has others elsewhere
@@ -70,12 +71,12 @@ def duplicates(datasets: Sequence[Dataset], distance: int = 0) -> pa.Table:
     shards = [{**asdict(shard), "dataset": i} for i, d in enumerate(datasets) for shard in d.manifest.shards]
     if not shards:
         return DUPLICATES.empty_table()
-    parts = max(1, sum(shard["samples"] for shard in shards) // PARTITION_ROWS)
+    count = len(REASONS) * sum(shard["samples"] for shard in shards)
     listed = ray.data.from_items(shards, override_num_blocks=min(len(shards), READERS))
 
     rows = listed.map_batches(lambda batch: _read(batch, urls), batch_size=1, batch_format="pyarrow")
-    joined = rows.repartition(parts, keys=["a"]).materialize()
-    found = [*_tables(joined.map_batches(_same, batch_size=None, batch_format="pyarrow"))]
+    joined = Shuffle.of(rows, SAMPLES, count, "a")
+    found = [*joined.map(_same)]
     if distance:
         found += _near(joined, distance)
     table = pa.concat_tables([DUPLICATES.empty_table(), *found]).combine_chunks()
@@ -87,13 +88,6 @@ def duplicates(datasets: Sequence[Dataset], distance: int = 0) -> pa.Table:
     names = table["dataset"].to_numpy(), np.array(table["key"].to_pylist(), object)
     first[1:] = (names[0][1:] != names[0][:-1]) | (names[1][1:] != names[1][:-1])
     return table.filter(pa.array(first))
-
-
-def _tables(found: ray.data.Dataset, schema: pa.Schema = DUPLICATES) -> Iterator[pa.Table]:
-    batch: Any
-    for batch in found.iter_batches(batch_size=None, batch_format="pyarrow"):
-        if batch.num_rows:
-            yield batch.cast(schema)
 
 
 def _read(batch: pa.Table, urls: Sequence[str]) -> pa.Table:
@@ -122,7 +116,11 @@ def _read(batch: pa.Table, urls: Sequence[str]) -> pa.Table:
 
 
 def _samples(table: pa.Table, a: Numbers, b: Numbers, reason: int) -> pa.Table:
-    columns = {"a": pa.array(a), "b": pa.array(b), "reason": pa.array(np.full(len(a), reason, np.int8))}
+    count = len(a)
+    columns = {
+        "a": pa.array(a), "b": pa.array(b), "reason": pa.array(np.full(count, reason, np.int8)),
+        "fingerprint": pa.array(a) if reason == PRINT else pa.nulls(count, pa.uint64()),
+    }  # fmt: skip
     return pa.table(
         [columns.get(f.name, table[f.name] if f.name not in columns else None) for f in SAMPLES], SAMPLES
     )
@@ -165,69 +163,27 @@ def _same(table: pa.Table) -> pa.Table:
 
 
 def _apart(table: pa.Table, compare: Callable[[Any, int], Any], reason: int) -> pa.Table:
-    return table.filter(compare(table["reason"], reason)) if table.num_rows else SAMPLES.empty_table()
+    return table.filter(compare(table["reason"], reason))
 
 
-def _near(samples: ray.data.Dataset, distance: int) -> Iterator[pa.Table]:
+def _near(samples: Shuffle, distance: int) -> Iterator[pa.Table]:
     """`samples` in parts, each with all that have its fingerprints."""
-
-    def different(table: pa.Table) -> pa.Table:
-        return pa.table({"a": np.unique(_apart(table, pc.equal, PRINT)["a"].to_numpy())})
-
-    prints = samples.map_batches(different, batch_size=None, batch_format="pyarrow").materialize()
-    refs = prints.to_arrow_refs()
-
-    def blocks() -> Iterator[Numbers]:
-        for ref in refs:
-            if (table := ray.get(ref)).num_rows:
-                yield table["a"].to_numpy()
-
-    pairs = [np.stack(pair, axis=1) for pair in near_pairs(blocks, prints.count(), distance, _everywhere)]
+    pairs = [np.stack(pair, axis=1) for pair in samples.near("fingerprint", distance)]
     edges = np.concatenate(pairs) if pairs else np.empty((0, 2), np.uint64)
-    nodes = np.unique(edges)
-    known = _best(samples, nodes)
+    best = samples.map(_best, np.unique(edges))
+    known = pa.concat_tables([SAMPLES.empty_table(), *best]).combine_chunks().sort_by(PREFERENCE)
     order = np.argsort(values := known["a"].to_numpy())
     left, right = (order[np.searchsorted(values, edges[:, i], sorter=order)] for i in (0, 1))
     keeper, root = keepers(left, right, len(values)), components(left, right, len(values))
-    told = ray.put((known, order, keeper, root))
-    return _tables(
-        samples.map_batches(lambda t: _settled(t, *ray.get(told)), batch_size=None, batch_format="pyarrow")
-    )
+    return samples.map(_settled, known, order, keeper, root)
 
 
-def _everywhere(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """`map`, a row an item, by whatever node has a core; in any order."""
-    given = list(items)
-
-    def one(row: dict[str, Any]) -> dict[str, Any]:
-        found = function(given[row["id"]])
-        return {
-            side: np.concatenate([np.empty(0, np.uint64), *(p[i] for p in found)])
-            for i, side in enumerate("ab")
-        }
-
-    for row in ray.data.range(len(given), override_num_blocks=len(given)).map(one).iter_rows():
-        yield [(np.asarray(row["a"], np.uint64), np.asarray(row["b"], np.uint64))]
-
-
-def _best(samples: ray.data.Dataset, nodes: Numbers) -> pa.Table:
-    """Of each of these fingerprints the sample that is preferred, in the order of preference."""
-    wanted = ray.put(nodes)
-
-    def best(table: pa.Table) -> pa.Table:
-        table = _apart(table, pc.equal, PRINT)
-        table = table.filter(pa.array(is_in(table["a"].to_numpy(), ray.get(wanted))))
-        if not table.num_rows:
-            return table
-        table = table.sort_by([("a", "ascending"), *PREFERENCE])
-        return table.filter(pa.array(starts(table["a"].to_numpy())))
-
-    found = samples.map_batches(best, batch_size=None, batch_format="pyarrow")
-    return (
-        pa.concat_tables([SAMPLES.empty_table(), *_tables(found, SAMPLES)])
-        .combine_chunks()
-        .sort_by(PREFERENCE)
-    )
+def _best(table: pa.Table, nodes: Numbers) -> pa.Table:
+    """Of each of these fingerprints the sample that is preferred."""
+    table = _apart(table, pc.equal, PRINT)
+    table = table.filter(pa.array(is_in(table["a"].to_numpy(), nodes)))
+    table = table.sort_by([("a", "ascending"), *PREFERENCE])
+    return table.filter(pa.array(starts(table["a"].to_numpy())))
 
 
 def _settled(
@@ -238,12 +194,9 @@ def _settled(
     root: NDArray[np.int64],
 ) -> pa.Table:
     """Of a part: those whose fingerprint is near a preferred one, or comes more than once."""
-    table = _apart(table, pc.equal, PRINT)
-    if not table.num_rows:
-        return DUPLICATES.empty_table()
-    table = table.sort_by([("a", "ascending"), *PREFERENCE])
+    table = _apart(table, pc.equal, PRINT).sort_by([("a", "ascending"), *PREFERENCE])
     prints, nodes = table["a"].to_numpy(), known["a"].to_numpy()[order]
-    both = pa.concat_tables([table.cast(SAMPLES), known])
+    both = pa.concat_tables([table, known])
     chosen, roots, stays = settled(prints, nodes, order, keeper, root)
     rest = np.flatnonzero(~stays)
     return _told(table, rest, both, chosen[rest], both["a"].to_numpy()[roots[rest]])

@@ -15,6 +15,7 @@ import ray
 
 import modalities
 from modalities.base import Modality
+from pipelines.graphs.exchange import Shuffle
 from pipelines.jsontext import digest
 from pipelines.parquet import from_parquet, parquet_file, to_parquet
 from pipelines.seal import Corrupt, seal, unseal
@@ -23,6 +24,7 @@ from pipelines.shards.ahead import ahead
 from pipelines.shards.arrivals import Arrivals, listing_key, survey_key, write_arrivals
 from pipelines.shards.closing import commit_run
 from pipelines.shards.dataset import Dataset
+from pipelines.shards.exchange import OnDisk
 from pipelines.shards.manifest import Books, Conflict, Manifest
 from pipelines.shards.marks import SURVEY, marked
 from pipelines.shards.pack import pack_unit
@@ -38,6 +40,7 @@ from pipelines.stages.survey import survey_entries
 
 CPUS = 1.0  # of one task
 AHEAD = 2  # tasks for each core: behind the one that runs another waits, so that no core waits for the driver
+SHUFFLED = 2**22  # inputs from which all nodes look for duplicates; less is done before they would have begun
 AWAKE = 64  # workers at most that start before there is work: in a larger cluster one start is little
 Report = Callable[[str, int, int], None]  # phase, units done, units in all
 
@@ -99,7 +102,8 @@ def ingest(
         if plan is None:
             anonymous = bool(getattr(source, "anonymous", False))
             found = _survey(storage, arrivals, modality, settings, report, anonymous=anonymous)
-            made = make_plan(found, settings=settings, known=known)
+            exchange = OnDisk if found.rows < SHUFFLED else Shuffle
+            made = make_plan(found, settings=settings, known=known, exchange=exchange)
             nothing = not made.num_samples and (replay is not None or not made.num_dropped)
             if nothing_new and nothing:
                 return nothing_new

@@ -19,6 +19,7 @@ from pipelines.jsontext import digest
 from pipelines.parquet import from_parquet, to_parquet
 from pipelines.shards.ahead import CORES, ahead
 from pipelines.shards.duplicates import CLUSTERS
+from pipelines.shards.exchange import Exchanges, OnDisk
 from pipelines.shards.known import Known
 from pipelines.shards.marks import (
     MARKED,
@@ -142,14 +143,14 @@ class Plan:
 
 def make_plan(
     survey: Survey | pa.Table, *, settings: Mapping[str, Any], patterns: Sequence[str] = (),
-    known: Known | None = None,
+    known: Known | None = None, exchange: Exchanges = OnDisk,
 ) -> Plan:  # fmt: skip
     """Order the survey's samples and deal them to shard units.
 
     `settings` has seed, dedup (none, exact, content, near) with dedup_distance, split {val, test, by,
     stratify} and shards {max_bytes, max_samples, shuffle}. `known` is the snapshot before: what it has is
     left alone, and its keys are not given again. A plain table of SURVEY is marked first; `patterns` are the
-    modality's file names, which keys go without.
+    modality's file names, which keys go without. `exchange` brings duplicates together; it decides nothing.
     """
     from pipelines.shards.planner import Planner
 
@@ -157,7 +158,7 @@ def make_plan(
         survey = Survey.of(marked(survey, settings=settings, patterns=patterns))
     plan = Plan(settings)
     with tempfile.TemporaryDirectory(prefix="rayloom-") as folder:
-        Planner(plan, survey, Path(folder), known).run()
+        Planner(plan, survey, Path(folder), known, exchange).run()
     return plan
 
 

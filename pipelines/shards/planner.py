@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipelines.shards.decisions import KNOWN, NO_SPLIT, Decisions, Verdict
-from pipelines.shards.duplicates import CANDIDATE, Duplicates
+from pipelines.shards.duplicates import CANDIDATE, CLUSTERS, Duplicates
+from pipelines.shards.exchange import Exchanges
 from pipelines.shards.known import NAMED, Known, settle_known
 from pipelines.shards.layout import PLACED, Layout
 from pipelines.shards.marks import MARKED, draw_of, hash64, hash128, marks_of, name_tag
@@ -20,7 +21,7 @@ from pipelines.shards.scenes import Scenes
 from pipelines.shards.spill import Spill, bucket_of, num_buckets
 from pipelines.stages.splits import NAMES, Strata
 
-PART_ROWS = 2**16  # of what was dropped, with the first bytes of what was quarantined
+PART_ROWS = 2**16  # of clusters, and of what was dropped, with the first bytes of what was quarantined
 NARROW = [
     "status",
     "name",
@@ -39,8 +40,11 @@ NARROW = [
 class Planner:
     """The steps of one plan, each a pass over the survey or over buckets of what a pass left."""
 
-    def __init__(self, plan: Plan, survey: Survey, folder: Path, known: Known | None) -> None:
+    def __init__(
+        self, plan: Plan, survey: Survey, folder: Path, known: Known | None, exchange: Exchanges
+    ) -> None:
         self.plan, self.survey, self.folder, self.known = plan, survey, folder, known
+        self.exchange = exchange
         self.settings = plan.settings
         self.split = {"stratify": False, **self.settings["split"]}
         self.buckets = num_buckets(survey.rows)
@@ -57,7 +61,8 @@ class Planner:
         _settle_keys(self.keys, self.later)
         links = np.empty((0, 2), np.uint64)
         if self.duplicates:
-            self.duplicates.find()
+            for part in _same_size(self.duplicates.find(), CLUSTERS):
+                self.plan.add_part("clusters", part)
             if self.split["by"] == "cluster":
                 links = np.concatenate([links, *self.duplicates.links])
         self.scenes = Scenes(links, self.anchors)
@@ -87,9 +92,9 @@ class Planner:
             return None
         return Duplicates(
             self.folder / "duplicates", self.survey.rows, self.later,
-            report=lambda table: self.plan.add_part("clusters", table), drop=dedup != "none",
-            reason="same-content" if dedup == "content" else "same-bytes",
+            drop=dedup != "none", reason="same-content" if dedup == "content" else "same-bytes",
             distance=self.settings.get("dedup_distance", 6) if dedup == "near" or by_cluster else 0,
+            exchange=self.exchange,
         )  # fmt: skip
 
     def _look(self) -> None:
@@ -178,7 +183,7 @@ class Planner:
             codes = np.where((split != NO_SPLIT) & ~self.scenes.settled(marks["draw"]), split, codes)
             labels |= {label for label in kept["label"].unique().to_pylist() if label is not None}
             layout.add(_placed(kept, marks, rekey, codes), codes)
-        for part in _same_size(map(_by_name, dropped.drain())):
+        for part in _same_size(map(_by_name, dropped.drain()), DROPPED):
             self.plan.add_part("dropped", part)
         self.plan.add_units((NAMES[code], unit.cast(PLAN)) for code, unit in layout.units())
         numbers = self.plan.settings.get("classes") == "numbers"
@@ -264,8 +269,8 @@ def _by_name(dropped: pa.Table) -> pa.Table:
     return dropped.take(pa.array(np.argsort(names, kind="stable")))
 
 
-def _same_size(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    held = DROPPED.empty_table()
+def _same_size(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    held = schema.empty_table()
     for table in tables:
         held = pa.concat_tables([held, table])
         while held.num_rows >= PART_ROWS:

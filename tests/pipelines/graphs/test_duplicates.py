@@ -12,6 +12,7 @@ import pytest
 from jobs import duplicates as command
 from jobs import failures
 from pipelines.graphs import duplicates as graph
+from pipelines.graphs import exchange
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.index import Row, write_index
 from pipelines.shards.manifest import Books, Manifest, Shard, commit
@@ -125,7 +126,7 @@ def test_duplicates_are_those_of_a_loop_over_all_pairs(
 ) -> None:
     rows = planted(3, 3, 120)
     datasets = [dataset(tmp_path / str(i), part) for i, part in enumerate(rows)]
-    monkeypatch.setattr(graph, "PARTITION_ROWS", 60)
+    monkeypatch.setattr(exchange, "PART_ROWS", 60)
     found = graph.duplicates(datasets, DISTANCE)
     told: dict[Sample, dict[str, Any]] = {(r["dataset"], r["key"]): r for r in found.to_pylist()}
     assert len(told) == found.num_rows, "a sample is told once"
