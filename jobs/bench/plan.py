@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from jobs.heap import ONE_HEAP, one_heap
 from pipelines.parquet import from_parquet, to_parquet
 from pipelines.shards.ahead import ahead
+from pipelines.shards.exchange import Exchanges, OnDisk
 from pipelines.shards.marks import MARKED, MARKS
 from pipelines.shards.plan import READERS, Survey, make_plan
 from pipelines.shards.planned import write_plan
@@ -106,7 +108,7 @@ def _write_part(folder: Path, rows: int, number: int) -> Path:
     return path
 
 
-def measure(rows: int, folder: Path, dedup: str) -> dict[str, Any]:
+def measure(rows: int, folder: Path, dedup: str, exchange: Exchanges) -> dict[str, Any]:
     """One plan, in this process."""
     paths = write_survey(folder / "survey", rows)
     survey_bytes = sum(path.stat().st_size for path in paths)
@@ -124,7 +126,7 @@ def measure(rows: int, folder: Path, dedup: str) -> dict[str, Any]:
         return ahead(part, paths, READERS)
 
     start, cpu = time.perf_counter(), time.process_time()
-    plan = make_plan(Survey(rows, read), settings={**SETTINGS, "dedup": dedup})
+    plan = make_plan(Survey(rows, read), settings={**SETTINGS, "dedup": dedup}, exchange=exchange)
     made, cpu = time.perf_counter(), time.process_time() - cpu
     write_plan(open_storage(str(folder / "dataset")), plan, "image")
     stored = time.perf_counter()
@@ -146,19 +148,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", type=int, nargs="*", default=[100_000, 1_000_000])
     parser.add_argument("--dedup", default="exact", choices=["none", "exact", "near"])
+    parser.add_argument("--shuffle", action="store_true", help="Duplicates by Ray Data, as of large ingests.")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     for rows in given.rows:
         if given.inside:
             one_heap()
-            with tempfile.TemporaryDirectory(prefix="rayloom-bench-") as folder:
-                print(json.dumps(measure(rows, Path(folder), given.dedup)))
+            with tempfile.TemporaryDirectory(prefix="rayloom-bench-") as folder, ExitStack() as stack:
+                exchange: Exchanges = OnDisk
+                if given.shuffle:
+                    from jobs.cluster import cluster
+                    from pipelines.graphs.exchange import Shuffle
+
+                    stack.enter_context(cluster(os.cpu_count()))
+                    exchange = Shuffle
+                print(json.dumps(measure(rows, Path(folder), given.dedup, exchange)))
             continue
         command = [sys.executable, "-m", "jobs.bench.plan", str(rows), "--dedup", given.dedup, "--inside"]
+        command += ["--shuffle"] * given.shuffle
         done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | ONE_HEAP)
         found = json.loads(done.stdout)
+        how = found["dedup"] + " by Ray Data" * given.shuffle
         print(
-            f"{found['rows']:>11,} inputs, dedup {found['dedup']:<5}  {found['plan_s']:8.1f} s  "
+            f"{found['rows']:>11,} inputs, dedup {how:<5}  {found['plan_s']:8.1f} s  "
             f"{found['cpu_s_per_million']:6.2f} CPU s a million  peak {found['peak_rss_mib']:7,.0f} MiB  "
             f"({found['rss_before_mib']:,.0f} before)  {found['units']:,} shards, "
             f"fullest/emptiest {found['fullest_of_emptiest']:.2f}, stored in {found['store_s']:.1f} s",

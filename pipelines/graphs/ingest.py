@@ -40,7 +40,7 @@ from pipelines.stages.survey import survey_entries
 
 CPUS = 1.0  # of one task
 AHEAD = 2  # tasks for each core: behind the one that runs another waits, so that no core waits for the driver
-SHUFFLED = 2**22  # inputs from which all nodes look for duplicates; less is done before they would have begun
+SHUFFLED = 2**20  # inputs from which all nodes look for duplicates: few are compared before they begin
 AWAKE = 64  # workers at most that start before there is work: in a larger cluster one start is little
 Report = Callable[[str, int, int], None]  # phase, units done, units in all
 
