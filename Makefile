@@ -46,6 +46,7 @@ chaos: $(READY)
 	RAYLOOM_CHAOS=1 $(BIN)/python -m pytest tests/jobs/chaos tests/jobs/test_elastic.py tests/jobs/test_cluster.py
 	$(BIN)/python -m jobs.chaos.simulation --schedules 100000
 	$(BIN)/python -m jobs.chaos.kills --points 50
+	$(BIN)/python -m jobs.chaos.nodes --points 8
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import ray
 from numpy.typing import NDArray
 
-from pipelines.graphs.exchange import Shuffle
+from pipelines.graphs.exchange import PART_ROWS, Shuffle
 from pipelines.shards.dataset import Dataset, index_of
 from pipelines.shards.manifest import Shard
 from pipelines.shards.marks import hash64
@@ -49,7 +49,7 @@ SAMPLES = pa.schema(
     ]
 )
 PREFERENCE = [("dataset", "ascending"), ("num_bytes", "descending"), ("key", "ascending")]
-READERS = 4096  # tasks at most
+READERS = 16  # tasks at least, if there are as many shards; each gives one input of the shuffle
 _COLUMNS = ["key", "files", "content", "arrays", "fingerprint"]
 _OWN = ("meta.json",)  # members that name the source: the same sample has others elsewhere
 Numbers = NDArray[np.uint64]
@@ -72,7 +72,8 @@ def duplicates(datasets: Sequence[Dataset], distance: int = 0) -> pa.Table:
     if not shards:
         return DUPLICATES.empty_table()
     count = len(REASONS) * sum(shard["samples"] for shard in shards)
-    listed = ray.data.from_items(shards, override_num_blocks=min(len(shards), READERS))
+    readers = min(len(shards), max(READERS, count // PART_ROWS))
+    listed = ray.data.from_items(shards, override_num_blocks=readers)
 
     rows = listed.map_batches(lambda batch: _read(batch, urls), batch_size=1, batch_format="pyarrow")
     joined = Shuffle.of(rows, SAMPLES, count, "a")
