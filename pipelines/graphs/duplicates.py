@@ -1,4 +1,4 @@
-"""What several datasets have twice, from their indexes: joins of Ray Data, which spill and use every node.
+"""What several datasets have twice, from their indexes: by a shuffle of Ray Data that spills.
 
 A plan finds what one job brings twice (pipelines.shards.duplicates). This looks across datasets that were
 built apart: a test set in a training set, the parts of a collection that was divided among jobs.
