@@ -24,7 +24,7 @@ from pipelines.shards.ahead import ahead
 from pipelines.shards.arrivals import Arrivals, listing_key, survey_key, write_arrivals
 from pipelines.shards.closing import commit_run
 from pipelines.shards.dataset import Dataset
-from pipelines.shards.exchange import OnDisk
+from pipelines.shards.exchange import Exchanges, OnDisk
 from pipelines.shards.manifest import Books, Conflict, Manifest
 from pipelines.shards.marks import SURVEY, marked
 from pipelines.shards.pack import pack_unit
@@ -40,7 +40,7 @@ from pipelines.stages.survey import survey_entries
 
 CPUS = 1.0  # of one task
 AHEAD = 2  # tasks for each core: behind the one that runs another waits, so that no core waits for the driver
-SHUFFLED = 2**20  # inputs from which all nodes look for duplicates: few are compared before they begin
+SHUFFLED = 2**20  # inputs from which several nodes look for duplicates: few are compared before they begin
 AWAKE = 64  # workers at most that start before there is work: in a larger cluster one start is little
 Report = Callable[[str, int, int], None]  # phase, units done, units in all
 
@@ -102,8 +102,7 @@ def ingest(
         if plan is None:
             anonymous = bool(getattr(source, "anonymous", False))
             found = _survey(storage, arrivals, modality, settings, report, anonymous=anonymous)
-            exchange = OnDisk if found.rows < SHUFFLED else Shuffle
-            made = make_plan(found, settings=settings, known=known, exchange=exchange)
+            made = make_plan(found, settings=settings, known=known, exchange=_exchange(found.rows))
             nothing = not made.num_samples and (replay is not None or not made.num_dropped)
             if nothing_new and nothing:
                 return nothing_new
@@ -173,6 +172,13 @@ def _ahead() -> int:
 def _cores() -> int:
     resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return max(1, int(resources.get("CPU", 1)))
+
+
+def _exchange(rows: int) -> Exchanges:
+    """Who brings duplicates together. A machine alone takes its disk: as quick, and memory does not grow."""
+    nodes: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
+    several = sum(node["Alive"] and "CPU" in node["Resources"] for node in nodes) > 1
+    return Shuffle if several and rows >= SHUFFLED else OnDisk
 
 
 def _planned_key(survey: str) -> str:

@@ -128,7 +128,17 @@ def main(work: Path, bucket: str) -> None:
     except Stop:
         opened_once["eight workers, S3, interrupted"] = build(moved, f"s3://{bucket}/plain", **PLAIN)
 
+    asked: list[int] = []
+
+    class Watched(graph.Shuffle):
+        """Takes down that it was asked."""
+
+        def map(self, *given: Any, **more: Any) -> Any:
+            asked.append(len(given))
+            return super().map(*given, **more)
+
     graph.CPUS = 1
+    graph.Shuffle = Watched
     few, graph.SHUFFLED = graph.SHUFFLED, 0  # both nodes look for duplicates
     for phase, units in (("survey", 1), ("pack", 3)):
         try:
@@ -137,6 +147,7 @@ def main(work: Path, bucket: str) -> None:
             found.setdefault("stopped", []).append(phase)
     found["shuffled listing, interrupted twice"] = build(shuffled, str(work / "c"))
     graph.SHUFFLED = few
+    found["questions to both nodes"] = len(asked)
 
     def remove(phase: str, done: int, _: int) -> None:
         if phase == "pack" and done >= 4 and len(cluster.list_all_nodes()) == 2:
