@@ -44,17 +44,17 @@ def cluster(workers: int | None = None) -> Iterator[None]:
         return
     remote = os.environ.get("RAY_ADDRESS")
     environment: dict[str, object] | None = None
-    if remote:
-        environment = {"env_vars": ENVIRONMENT, "working_dir": str(ROOT), "excludes": list(EXCLUDES)}
-    else:  # workers of a local Ray inherit this environment, and so start faster than with one of their own
-        os.environ["PYTHONPATH"] = _python_path()
-        os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # nobody preempts this machine
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ talks past all loggers
-        lasting = tempfile.gettempdir()  # for what outlasts a job: Ray's logs, kernels that torch compiled
-        os.environ.setdefault("RAY_TMPDIR", lasting)
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{lasting}/torchinductor_{os.getuid()}")
-    logging.getLogger("ray").setLevel(logging.ERROR)  # its own greetings are not the user's business
-    with scratch():
+    with scratch() as folder:
+        if remote:
+            environment = {"env_vars": ENVIRONMENT, "working_dir": str(ROOT), "excludes": list(EXCLUDES)}
+        else:  # workers of a local Ray inherit this environment: they start faster than with one of their own
+            os.environ["PYTHONPATH"] = _python_path()
+            os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # nobody preempts this machine
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ talks past all loggers
+            lasting = folder.parent  # for what outlasts a job: Ray's logs, kernels that torch compiled
+            os.environ.setdefault("RAY_TMPDIR", str(lasting))
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{lasting}/torchinductor_{os.getuid()}")
+        logging.getLogger("ray").setLevel(logging.ERROR)  # its own greetings are not the user's business
         _start(remote, workers, environment)
         try:
             yield

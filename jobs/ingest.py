@@ -10,6 +10,7 @@ from typing import Any
 from jobs.cluster import cluster
 from jobs.config.schema import IngestJob
 from jobs.progress import Progress
+from jobs.scratch import scratch
 from pipelines.shards.storage import open_storage
 from pipelines.shards.trial import require_trusted
 from pipelines.sources.places import resolve, split_glob
@@ -72,16 +73,17 @@ def ingest_dataset(job: IngestJob, *, replay: frozenset[str] | None = None) -> A
     from pipelines.graphs.ingest import ingest
 
     try:
-        return ingest(
-            source,
-            output,
-            modality=job.modality,
-            settings=settings,
-            job=resolved,
-            replay=replay,
-            report=progress,
-            connect=lambda: cluster(job.workers),
-        )
+        with scratch():
+            return ingest(
+                source,
+                output,
+                modality=job.modality,
+                settings=settings,
+                job=resolved,
+                replay=replay,
+                report=progress,
+                connect=lambda: cluster(job.workers),
+            )
     finally:
         progress.close()
 

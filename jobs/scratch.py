@@ -4,36 +4,62 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 PREFIX = "rayloom-job-"
 SETTLED_S = 60.0  # a folder younger than this may be about to be locked by its owner
 
 
+_changing = threading.Lock()
+_shared = ExitStack()  # holds the folder while there are users
+_users = 0
+
+
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Set TMPDIR for what this process starts. Removes folders of jobs that were killed before they could.
+    """Have this process, and what it starts meanwhile, write temporary files into a folder of their own.
 
-    The owner holds a lock on its folder; the system drops it when the owner dies, wherever it ran.
+    Whoever comes while there is one shares it, and the last to leave removes it. Folders of jobs that were
+    killed before they could are removed first: an owner holds a lock on its folder, and the system drops it
+    when the owner dies, wherever it ran.
     """
-    base = Path(tempfile.gettempdir())
-    for left in base.glob(f"{PREFIX}*"):
-        _remove_if_left(left)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    before = os.environ.get("TMPDIR")
-    os.environ["TMPDIR"] = str(folder)
+    global _users
+    with _changing:
+        if not _users:
+            _shared.enter_context(_folder())
+        _users += 1
+        folder = Path(tempfile.gettempdir())
     try:
         yield folder
     finally:
-        if before is None:
+        with _changing:
+            _users -= 1
+            if not _users:
+                _shared.close()
+
+
+@contextmanager
+def _folder() -> Iterator[None]:
+    base = Path(tempfile.gettempdir())
+    for left in base.glob(f"{PREFIX}*"):
+        _remove_if_left(left)
+    folder = tempfile.mkdtemp(prefix=PREFIX, dir=base)
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    before = os.environ.get("TMPDIR"), tempfile.tempdir
+    os.environ["TMPDIR"] = tempfile.tempdir = folder  # the second is what this process goes by from now on
+    try:
+        yield
+    finally:
+        variable, tempfile.tempdir = before
+        if variable is None:
             del os.environ["TMPDIR"]
         else:
-            os.environ["TMPDIR"] = before
+            os.environ["TMPDIR"] = variable
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
 

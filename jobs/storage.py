@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from jobs.failures import OK, STORAGE
+from jobs.scratch import scratch
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.difference import difference, open_snapshot
 from pipelines.shards.gc import AGE_S, collect
@@ -36,7 +37,8 @@ def doctor(url: str, *, as_json: bool = False, large: bool = True) -> int:
 
 def repair(dataset: str, *, as_json: bool = False) -> int:
     """Rebuild what is damaged. Exit code 1 when something is left."""
-    done = repaired(open_storage(dataset), settings_of=settings_of)
+    with scratch():
+        done = repaired(open_storage(dataset), settings_of=settings_of)
     if as_json:
         left = [str(problem) for problem in done.left]
         print(json.dumps({"repaired": done.objects, "left": left, "manifest": done.digest}))

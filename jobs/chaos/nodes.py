@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ NOTICED_SOON: Final = {
     "health_check_failure_threshold": 4,
 }
 ROWS: Final = 500_000
+PATIENCE_S: Final = 300.0  # for one plan, which takes 10 to 20: shuffles of Ray's have waited without end
 Found = tuple[str, pa.Table]  # the plan's digest, and its clusters
 
 
@@ -54,6 +56,23 @@ class Machines:
         """Take the second one away, without a word."""
         self._cluster.remove_node(self._second, allow_graceful=False)
         self._second = None
+
+    @contextmanager
+    def given_up(self, what: str) -> Iterator[None]:
+        """End this process, and the machines, if what is inside takes longer than PATIENCE_S."""
+
+        def end() -> None:
+            print(f"{what}: NO PLAN within {PATIENCE_S:g} s", flush=True)
+            self._cluster.shutdown()  # type: ignore[no-untyped-call]
+            os._exit(1)
+
+        timer = threading.Timer(PATIENCE_S, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def close(self) -> None:
         import ray
@@ -105,7 +124,8 @@ def losses(points: int, rows: int = ROWS) -> Iterator[tuple[float, bool]]:
 
             thread = threading.Thread(target=lose)
             thread.start()
-            same = found(survey, Watched) == golden
+            with machines.given_up(f"a machine lost after {moment:.0%}"):
+                same = found(survey, Watched) == golden
             thread.join()
             yield moment, same
     finally:

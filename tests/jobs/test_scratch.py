@@ -48,7 +48,19 @@ def test_what_the_job_starts_writes_into_its_folder_and_that_goes_with_it(base: 
         code = "import tempfile; print(tempfile.mkdtemp())"
         made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert Path(made.stdout.strip()).parent == folder
+        assert Path(tempfile.mkdtemp()).parent == folder  # the driver's own: a plan may be 25 GB
     assert os.environ.get("TMPDIR") == before
+    assert tempfile.gettempdir() == str(base)
+    assert not list(base.iterdir())
+
+
+def test_whoever_comes_meanwhile_shares_the_folder_and_the_last_takes_it_away(base: Path) -> None:
+    first, second = scratch(), scratch()
+    folder = first.__enter__()
+    assert second.__enter__() == folder
+    first.__exit__(None, None, None)
+    assert Path(tempfile.mkdtemp()).parent == folder
+    second.__exit__(None, None, None)
     assert not list(base.iterdir())
 
 
