@@ -19,6 +19,7 @@ ENVIRONMENT = {
     "WDS_SECURE": "1",  # read when webdataset is imported: without it a tar can run code
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # the job draws its own
+    "RAY_task_oom_retries": "10",  # of a task of Ray Data's; without it they have no end
     # Threads of a model that wait for each other must sleep: spinning they take the cores from the loader's
     # threads. On 2 cores with 2 loader threads a small model made 4 times the steps a second.
     "OMP_WAIT_POLICY": "PASSIVE",

@@ -1,12 +1,9 @@
 """Survey, plan, pack, commit: raw objects to one more snapshot of a dataset, by tasks of Ray."""
 
 import errno
-import gc
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
-from functools import cache
 from itertools import chain, islice
 from typing import Any
 
@@ -16,6 +13,7 @@ import ray
 import modalities
 from modalities.base import Modality
 from pipelines.graphs.exchange import Shuffle
+from pipelines.graphs.tasks import CPUS, cores, each, spread
 from pipelines.jsontext import digest
 from pipelines.parquet import from_parquet, parquet_file, to_parquet
 from pipelines.seal import Corrupt, seal, unseal
@@ -38,8 +36,6 @@ from pipelines.sources import Entry, Listing, find_objects
 from pipelines.stages.process import check_stages, decodes
 from pipelines.stages.survey import survey_entries
 
-CPUS = 1.0  # of one task
-AHEAD = 2  # tasks for each core: behind the one that runs another waits, so that no core waits for the driver
 SHUFFLED = 2**20  # inputs from which several nodes look for duplicates: few are compared before they begin
 AWAKE = 64  # workers at most that start before there is work: in a larger cluster one start is little
 Report = Callable[[str, int, int], None]  # phase, units done, units in all
@@ -89,7 +85,7 @@ def ingest(
         arrivals = write_arrivals(
             storage, listing, settings=settings_digest, known=known, parent=parent.digest if parent else "",
             prefix="" if replay is None else REPLAY, quick=not decoded,
-            apart=None if parent else apart(settings, patterns=kind.patterns), spread=_spread,
+            apart=None if parent else apart(settings, patterns=kind.patterns), spread=spread,
         )  # fmt: skip
         survey = arrivals.survey
         if nothing_new and not arrivals.chunks:
@@ -142,36 +138,7 @@ def _wake(kind: Modality, *, decode: bool) -> list[Any]:
     if not ray.is_initialized():
         return []
     name, task = kind.name, ray.remote(num_cpus=CPUS, max_retries=0)(wake)
-    return [task.remote() for _ in range(min(_cores(), AWAKE))]
-
-
-def _spread(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """`map` by tasks of Ray, a few ahead of the listing that feeds them; here, while Ray is not connected."""
-    if not ray.is_initialized():
-        yield from map(work, items)
-        return
-
-    def one(item: Any) -> Any:
-        return work(item)
-
-    remote, most = ray.remote(num_cpus=CPUS, max_retries=-1)(one), _ahead()
-    waiting: deque[Any] = deque()
-    for item in items:
-        waiting.append(remote.remote(item))
-        if len(waiting) > most:
-            yield ray.get(waiting.popleft())
-    while waiting:
-        yield ray.get(waiting.popleft())
-
-
-def _ahead() -> int:
-    """Tasks that are given to Ray at a time."""
-    return int(AHEAD * _cores() / CPUS)
-
-
-def _cores() -> int:
-    resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return max(1, int(resources.get("CPU", 1)))
+    return [task.remote() for _ in range(min(cores(), AWAKE))]
 
 
 def _exchange(rows: int) -> Exchanges:
@@ -252,7 +219,6 @@ def _run(
         return
 
     def guarded(unit: int) -> dict[str, Any]:
-        _settle()
         try:
             return {**task({"id": unit}), "errno": 0}
         except OSError as e:  # Ray would wrap it, and lose that it was a full disk
@@ -260,28 +226,12 @@ def _run(
             return {"errno": e.errno or errno.EIO, "problem": problem, "file": str(e.filename or "")}
 
     report(phase, 0, units)
-    remote, given = ray.remote(num_cpus=CPUS, max_retries=-1)(guarded), 0
-    waiting: list[Any] = []
-    try:
-        for count in range(1, units + 1):
-            most = min(units, count - 1 + _ahead())  # a cluster may grow meanwhile
-            waiting += [remote.remote(unit) for unit in range(given, most)]
-            given = max(given, most)
-            [ready], waiting = ray.wait(waiting, num_returns=1)
-            row = ray.get(ready)
+    with closing(each(guarded, units, phase)) as rows:
+        for count, row in enumerate(rows, 1):
             if row["errno"]:
                 raise OSError(row["errno"], row["problem"], row["file"] or None)
             report(phase, count, units)
             yield row
-    finally:
-        for left in waiting:  # by force: an exception somewhere in a client of a store leaves it unusable
-            ray.cancel(left, force=True)
-
-
-@cache
-def _settle() -> None:
-    """In a worker, once: what was imported is not looked through for garbage again and again."""
-    gc.freeze()
 
 
 def _left_out(counts: Mapping[str, int]) -> Books:
