@@ -22,9 +22,11 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One local Ray for the whole run: it takes seconds to start."""
     from jobs.cluster import cluster
+
+    tmp_path_factory.getbasetemp()  # made before the job's own folder takes the place of the temporary one
 
     with cluster(workers=2):
         yield

@@ -14,7 +14,7 @@ class Part(NamedTuple):  # and not a dataclass: millions are made, and a tuple i
     """Bytes somewhere: a whole object, or a range of one (a member of a tar).
 
     `uri` is an absolute local path, a URL, `synth:<modality>:<seed>`, or "" where there is nothing to read.
-    `version` (etag, or mtime in ns) notices changes cheaply; it never enters a content digest.
+    `version` (etag, or the times of a local file) notices changes cheaply; it never enters a content digest.
     """
 
     uri: str

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pipelines.sources.entry import Entry, Part, refused
+from pipelines.sources.stores import version_of
 
 
 class Names(NamedTuple):
@@ -39,7 +40,7 @@ class Names(NamedTuple):
             if not stat.S_ISREG(status.st_mode):
                 yield refused(prefix + name, "unsafe", f"{uri} is a regular file no more", uri=uri)
                 continue
-            content = Part(uri, status.st_size, version=str(status.st_mtime_ns))
+            content = Part(uri, status.st_size, version=version_of(status))
             yield Entry(prefix + name, content, label=label, group=prefix + stem)
 
 

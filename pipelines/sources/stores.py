@@ -141,7 +141,7 @@ class LocalStore:
     def _listed(self, item: os.DirEntry[str], clean: bool) -> Node:
         status = item.stat(follow_symlinks=False)
         if clean and stat.S_ISREG(status.st_mode) and item.name.isascii():  # nearly every one is
-            return Node(item.name, item.path, False, status.st_size, str(status.st_mtime_ns))
+            return Node(item.name, item.path, False, status.st_size, version_of(status))
         return self._node(item.name, item.path, status)
 
     def _node(self, name: str, path: str, status: os.stat_result) -> Node:
@@ -168,7 +168,7 @@ class LocalStore:
             uri=local_uri(path),
             is_folder=is_folder,
             size=0 if is_folder or refusal else status.st_size,
-            version="" if is_folder or refusal else str(status.st_mtime_ns),
+            version="" if is_folder or refusal else version_of(status),
             refusal=refusal,
         )
 
@@ -195,6 +195,15 @@ def read_regular(uri: str, offset: int, size: int, version: str = "") -> bytes:
         os.close(descriptor)
 
 
+def version_of(status: os.stat_result) -> str:
+    """Of a local file: when it was written to, in ns, and when it was changed at all, where that is another.
+
+    Whoever writes to a file can set the first time back, as tools that copy and edit do, but not the second.
+    """
+    written, changed = status.st_mtime_ns, status.st_ctime_ns
+    return str(written) if written == changed else f"{written}-{changed}"
+
+
 _SAFE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -208,7 +217,7 @@ def _opened(uri: str, version: str = "") -> tuple[int, int]:
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise BadSample("unsafe", f"{uri} is not a regular file")
-    if version and version != str(status.st_mtime_ns):
+    if version and version.partition("-")[0] != str(status.st_mtime_ns):  # a chmod sets the other
         os.close(descriptor)
         raise BadSample("changed", f"{uri} was written to after it was listed; ingest it again")
     return descriptor, status.st_size

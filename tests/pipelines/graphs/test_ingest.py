@@ -121,6 +121,22 @@ def test_touched_files_are_looked_at_and_changed_ones_are_noticed(
     assert "changed" in {row["reason"] for row in Dataset.open(job().output).dropped()}
 
 
+def test_a_byte_changed_behind_the_back_of_size_and_time_is_noticed(
+    job: Callable[..., IngestJob], source: Path
+) -> None:
+    ingest_dataset(job())
+    path = source / "cat/003.jpg"
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    (source / "cat/001.jpg").chmod(0o600)
+    after = ingest_dataset(job())
+    assert (after.books.inputs, after.books.quarantined) == (1, 1)
+    [row] = [row for row in Dataset.open(job().output).dropped() if row["reason"] == "changed"]
+    assert row["name"] == "cat/003.jpg"
+
+
 def test_the_bytes_do_not_depend_on_place_time_or_listing(
     job: Callable[..., IngestJob], source: Path, tmp_path: Path
 ) -> None:
