@@ -21,6 +21,7 @@ from jobs.cluster import ENVIRONMENT, ROOT, patiently
 from jobs.config.schema import IngestJob
 from jobs.ingest import SETTINGS
 from pipelines.graphs import ingest as graph
+from pipelines.graphs import tasks
 from pipelines.shards.dataset import Dataset
 
 PICTURES, UNITS = 60, 12
@@ -105,23 +106,29 @@ def main(work: Path, bucket: str) -> None:
     }
     head = {"num_cpus": 1, "include_dashboard": False, "_system_config": noticed_soon}
     cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
-    second = patiently(lambda: cluster.add_node(num_cpus=1))
     ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
-    found: dict[str, Any] = {"nodes": sum(node["Alive"] for node in ray.nodes())}
     write_pictures(pictures := work / "pictures")
     in_order = write_table(pictures, work / "in_order.csv", None)
     shuffled = write_table(pictures, work / "shuffled.csv", 1)
+    found: dict[str, Any] = {"one worker": build(in_order, str(work / "one"))}
+    second = patiently(lambda: cluster.add_node(num_cpus=1))
+    cluster.wait_for_nodes()
+    found["nodes"] = sum(node["Alive"] for node in ray.nodes())
     found["two workers"] = build(in_order, str(work / "a"))
     opened_once = {"two workers": build(in_order, str(work / "plain"), **PLAIN)}
 
-    graph.CPUS = 0.25  # of a worker: eight on the two cores
+    tasks.CPUS = 0.25  # of a worker: eight on the two cores
     shutil.copytree(pictures, work / "later" / "pictures")
     for path in (work / "later" / "pictures").iterdir():
         os.utime(path, (2**31, 2**31))
     moved = write_table(work / "later" / "pictures", work / "later" / "table.csv", None)
     real = time.time
     time.time = lambda: real() + 3e8
-    found["eight workers, S3, another clock"] = build(moved, f"s3://{bucket}/b")
+    given: list[int] = []
+    found["eight workers, S3, another clock"] = build(
+        moved, f"s3://{bucket}/b", lambda *_: given.append(tasks._ahead())
+    )
+    found["tasks given at a time to eight"] = max(given)
     time.time = real
     try:
         build(moved, f"s3://{bucket}/plain", stop_at("pack", 3), **PLAIN)
@@ -137,7 +144,7 @@ def main(work: Path, bucket: str) -> None:
             asked.append(len(given))
             return super().map(*given, **more)
 
-    graph.CPUS = 1
+    tasks.CPUS = 1.0
     graph.Shuffle = Watched
     few, graph.SHUFFLED = graph.SHUFFLED, 0  # both nodes look for duplicates
     for phase, units in (("survey", 1), ("pack", 3)):
