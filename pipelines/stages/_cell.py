@@ -37,8 +37,13 @@ def main(fds: str, parent: str, allowed: str, module: str, modality: str, *folde
     _confine.die_with(int(parent))
     import faulthandler
     import gc
+    import mimetypes
 
     faulthandler.enable()  # a crash in native code leaves the Python lines that led there on stderr
+    # Libraries that are imported later ask `mimetypes` (open3d does, by way of dash), which opens each of the
+    # machine's tables that it sees, and these may not be read here. Which there are differs between systems
+    # and Python releases; without any, it knows the types that come with Python, the same on every machine.
+    mimetypes.knownfiles.clear()
     from pipelines.stages._frames import Shelf, frame, read_frame
 
     _modality(modality, module)
