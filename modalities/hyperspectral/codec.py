@@ -16,6 +16,7 @@ from modalities.base import MAX_DECODED_BYTES, Arrays, BadSample, Files, Measure
 from modalities.hyperspectral.quality import fingerprint, quality
 from modalities.hyperspectral.readers import geotiff, npz, reader_of
 from modalities.hyperspectral.schema import Scene
+from modalities.libraries import MissingLibrary, load
 
 EXTENSIONS = {"geotiff": "tif", "hdf5": "h5", "mat5": "mat", "netcdf3": "nc", "npy": "npy", "npz": "cube.npz"}
 ENVI, ZARR, SEGMENTATION = ("hdr", "img"), "zarr.zip", "seg.png"
@@ -29,8 +30,8 @@ def refusing(raw: Raw) -> Iterator[None]:
         yield
     except BadSample:
         raise
-    except FileNotFoundError:
-        raise  # the source's trouble, not the sample's
+    except (FileNotFoundError, MissingLibrary):
+        raise  # the source's trouble or the machine's, not the sample's
     except (Exception, RecursionError) as error:
         raise BadSample("corrupt", f"{raw.name}: {type(error).__name__}: {str(error)[:300]}") from error
 
@@ -209,6 +210,7 @@ def read_mask(data: bytes, shape: tuple[int, int]) -> NDArray[np.int32]:
     if (height, width) != shape or colour not in (0, 3):
         got = f"{(height, width)} of PNG colour type {colour}"
         raise BadSample("corrupt", f"{SEGMENTATION}: want grey or palette {shape} like the cube, got {got}")
+    load("PIL")
     from PIL import Image
 
     with Image.open(BytesIO(data), formats=["PNG"]) as image:

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from modalities.libraries import MissingLibrary
+
 NAMES = ("soil", "litter", "char", "road", "tile")
 
 
@@ -29,11 +31,11 @@ def draw(rng: np.random.Generator, bands: int) -> tuple[NDArray[np.float64], NDA
 def library() -> tuple[NDArray[np.float64], tuple[NDArray[np.float64], ...]]:
     """Wavelengths in nm (c,), and for each of NAMES its measured spectra (n, c).
 
-    Raises ModuleNotFoundError where earthlib is not installed.
+    MissingLibrary where earthlib is not installed.
     """
     spec = find_spec("earthlib")  # importing it would take pandas along
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(
+        raise MissingLibrary(
             "synthetic cubes are mixed from the spectra of the package earthlib: pip install 'rayloom[demo]'"
         )
     folder = Path(spec.submodule_search_locations[0], "data")

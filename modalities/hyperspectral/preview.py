@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from modalities.base import Arrays, Files
 from modalities.hyperspectral.quality import real, sampled, valid_values
 from modalities.hyperspectral.transforms import nearest
+from modalities.libraries import load
 
 RGB_NM = (640.0, 550.0, 460.0)  # red, green, blue
 FAR_NM = 60.0  # further from a colour than this, a band does not show it
@@ -31,6 +32,7 @@ def preview(arrays: Arrays) -> Files:
 
     The picture is thinned to at most 512 pixels a side; no data is transparent.
     """
+    load("PIL")
     from PIL import Image
 
     chosen = colour_bands(arrays)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modalities.base import Arrays, Files
+from modalities.libraries import load
 from modalities.lighting import tonemap
 from modalities.lighting.cuts import select
 from modalities.lighting.readers.document import canonical
@@ -32,6 +33,7 @@ def preview(arrays: Arrays) -> Files:
         left = GAP + i * (width + GAP)
         sheet[GAP : GAP + height, left : left + width] = tile
     pixels = np.rint(np.clip(sheet, 0, 1) * 255).astype(np.uint8)
+    load("PIL")
     from PIL import Image
 
     Image.fromarray(pixels).save(out := BytesIO(), "PNG")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from modalities.base import BadSample
+from modalities.libraries import MissingLibrary
 
 
 @contextmanager
@@ -17,7 +18,7 @@ def guarded(what: str) -> Iterator[None]:
     try:
         with np.errstate(all="ignore"):
             yield
-    except BadSample:
+    except (BadSample, MissingLibrary):
         raise
     except MemoryError as e:
         raise BadSample("too-large", f"no memory for {what}; cut it into tiles") from e

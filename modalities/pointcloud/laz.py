@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modalities.base import Arrays
+from modalities.libraries import load
 from modalities.pointcloud.readers.las import GEOKEY_RECORDS
 from modalities.pointcloud.schema import GLOBAL, VECTORS
 
@@ -33,6 +34,7 @@ def write(arrays: Arrays) -> bytes | None:
 
 
 def _laspy_error() -> type[Exception]:
+    load("laspy")
     from laspy.errors import LaspyException  # type: ignore[import-untyped, unused-ignore]
 
     error: type[Exception] = LaspyException
@@ -40,6 +42,7 @@ def _laspy_error() -> type[Exception]:
 
 
 def _write(arrays: Arrays, integers: NDArray[np.int32]) -> bytes:
+    load("laspy", "lazrs")
     import laspy  # type: ignore[import-untyped, unused-ignore]
 
     number = int(arrays["point_format"])

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modalities.base import Arrays, Files
+from modalities.libraries import load
 from modalities.pointcloud.schema import finite, select, unit_colors
 
 _SIDE = 512  # pixels
@@ -66,6 +67,7 @@ def _colors(arrays: Arrays) -> NDArray[np.float32]:
 
 def _render(points: NDArray[np.float64], colors: NDArray[np.float32]) -> bytes:
     """Parallel projection, seen from the south at 45 degrees; the nearest point of a pixel wins."""
+    load("PIL")
     from PIL import Image
 
     low, high = np.percentile(points.astype(np.float64), [0.5, 99.5], axis=0)

@@ -8,24 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modalities.base import Arrays
+from modalities.libraries import load
 from modalities.pointcloud.schema import GLOBAL, finite, select
 
-_SYSTEM_PACKAGES = "libusb-1.0-0 libgl1 libegl1 libgomp1 libx11-6"
 
+def _open3d() -> ModuleType:
+    load("open3d")
+    import open3d
 
-def load_open3d() -> ModuleType:
-    """Open3D, or an ImportError that says which system packages it lacks."""
-    try:
-        import open3d
-    except (ImportError, OSError) as e:
-        raise ImportError(
-            f"open3d does not load ({e}); on Debian and Ubuntu: apt-get install {_SYSTEM_PACKAGES}"
-        ) from e
     return open3d  # type: ignore[no-any-return, unused-ignore]
 
 
 def _cloud(arrays: Arrays) -> Any:
-    o3d = load_open3d()
+    o3d = _open3d()
     points = arrays["points"].astype(np.float64)
     # open3d searches in float64, but covariances of map coordinates (1e6) still lose what a metre holds.
     return o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points - points.mean(axis=0)))
@@ -95,7 +90,7 @@ def normals(arrays: Arrays, *, neighbors: int = 16, toward: Sequence[float] | No
     arrays = finite(arrays)
     if len(arrays["points"]) < 3:
         raise ValueError(f"normals need at least 3 points, got {len(arrays['points'])}")
-    o3d = load_open3d()
+    o3d = _open3d()
     cloud = _cloud(arrays)
     cloud.estimate_normals(o3d.geometry.KDTreeSearchParamKNN(neighbors))
     if toward is None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from modalities import base
 from modalities.base import Arrays, BadSample, Files, Meta, Raw
+from modalities.libraries import load
 from modalities.video.frames import TICKS, Timeline, read_timeline, stream_frames, to_rgb
 from modalities.video.probe import EXTENSIONS, probe
 from modalities.video.schema import NO_VIDEO, TOO_LARGE
@@ -78,6 +79,7 @@ def _suits_decord(meta: Meta, timeline: Timeline) -> bool:
 
 def _decord(raw: Raw, timeline: Timeline, picks: NDArray[np.int64]) -> NDArray[np.uint8] | None:
     """(t, h, w, 3), or None where decord fails or counts other frames than there are packets."""
+    load("decord")
     import decord
 
     try:

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modalities.base import Arrays
+from modalities.libraries import load
 from modalities.video.quality import luminance, resized
 from modalities.video.transforms import shown_at
 
@@ -33,6 +34,7 @@ def shots(times: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def printed(small: NDArray[np.uint8]) -> int:
     """`fingerprint` of the luminance of the shots, (16, 32, 32)."""
+    load("scipy.fft")
     from scipy.fft import dctn
 
     cube = np.round(dctn(small.astype(np.float64), norm="forward"), 6)  # so that ties are ties everywhere

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modalities.base import BadSample, Meta, Raw
+from modalities.libraries import load
 from modalities.video.schema import (
     CODECS,
     CORRUPT,
@@ -55,6 +56,7 @@ class Timeline:
 @contextmanager
 def opened(raw: Raw, meta: Meta) -> Iterator[tuple["InputContainer", "VideoStream"]]:
     """PyAV's container and its first video stream, one thread; FFmpeg's errors become "corrupt"."""
+    load("av")
     import av
 
     try:

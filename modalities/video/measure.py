@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modalities.base import BadSample, Files, Measured, Meta, Raw
+from modalities.libraries import load
 from modalities.video.codec import member, sample
 from modalities.video.fingerprint import SIDE, fingerprint, printed, shots
 from modalities.video.frames import Timeline, opened, timeline_of
@@ -55,6 +56,7 @@ def _greys(
     packets: "Iterable[av.Packet[VideoStream]]", meta: Meta, timeline: Timeline, wanted: set[int]
 ) -> dict[int, Grey] | None:
     """Luminance of the frames asked for, small and turned for display; None if frames and packets differ."""
+    load("av")
     from av.video.reformatter import VideoReformatter
 
     height, width = timeline.height, timeline.width

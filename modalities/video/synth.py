@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modalities.base import Files
+from modalities.libraries import load
 from modalities.video.writer import lossy, write_rgb
 
 MOTIONS = ("left", "right", "up", "down", "rotate")
@@ -30,6 +31,7 @@ def synth(seed: int) -> Files:
 
 def _texture(rng: np.random.Generator, side: int) -> NDArray[np.float32]:
     """(side, side, 3) in 0..255: a random colour with soft spots of a few pixels."""
+    load("scipy.ndimage")
     from scipy.ndimage import gaussian_filter
 
     noise = gaussian_filter(rng.standard_normal((side, side, 3)), (2, 2, 0), mode="wrap")

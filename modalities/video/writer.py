@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modalities.libraries import load
 from modalities.video.frames import TICKS
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def lossy(name: str, crf: int) -> Codec:
 
 def write_rgb(shots: Iterable[tuple[float, NDArray[np.uint8]]], codec: Codec) -> bytes:
     """(seconds, (h, w, 3)) -> a file; with halved colour sides must be even, so an odd last row doubles."""
+    load("av")
     import av
 
     halved = codec.pixels == "yuv420p"
@@ -76,6 +78,7 @@ def write_rgb(shots: Iterable[tuple[float, NDArray[np.uint8]]], codec: Codec) ->
 
 def write(shots: Iterable[tuple[float, "av.VideoFrame"]], codec: Codec) -> bytes:
     """(seconds, frame) one by one, so that only the file is held; size and colour are the first frame's."""
+    load("av")
     import av
 
     out, tick = BytesIO(), Fraction(1, TICKS)

@@ -10,6 +10,7 @@ import blake3
 
 import modalities
 from modalities.base import BadSample, Files
+from modalities.libraries import MissingLibrary
 from pipelines.jsontext import dumps, loads
 from pipelines.seal import Corrupt, seal, unseal
 from pipelines.shards.index import IndexWriter
@@ -254,7 +255,7 @@ def _caught(make: Callable[..., Made], *arguments: Any) -> Made:
         return make(*arguments)
     except BadSample as bad:
         return bad
-    except SandboxError:  # no sample's fault
+    except (SandboxError, MissingLibrary):  # no sample's fault
         raise
     except Exception:
         return _crashed()

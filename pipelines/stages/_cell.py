@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from pipelines.stages.process import Found, Look
 
 
-def main(fds: str, parent: str, allowed: str, module: str, modality: str, *folders: str) -> None:
+def main(
+    fds: str, parent: str, allowed: str, module: str, modality: str, libraries: str, *folders: str
+) -> None:
     """Serve until the worker hangs up. Noise on standard output and error is harmless: they are not the line.
 
     `fds`: of the line, the bell and the shelf. `parent`: its process. `allowed`: bytes of memory. `module`:
     where MODALITY is taken from instead of the modalities on disk; "" for those. `modality` is imported
-    before the first sample comes, so that its time is not the sample's. `folders` may be read.
+    before the first sample comes, so that its time is not the sample's; and so are `libraries`, of which
+    the worker wants to know whether they load where no sample has been. `folders` may be read.
     """
     line, bell, shelf = map(int, fds.split(","))
     memory_bytes = int(allowed)
@@ -56,7 +59,7 @@ def main(fds: str, parent: str, allowed: str, module: str, modality: str, *folde
                 os._exit(0)  # the worker is gone or has closed us
             return data
 
-        _tell(link, bell, frame({"missing": missing}))
+        _tell(link, bell, frame({"missing": missing, "lacks": _lacks(libraries)}))
         gc.freeze()  # libraries are not looked through again and again
         while True:
             message, sent = read_frame(receive, bounded=False)
@@ -83,6 +86,17 @@ def _tell(link: socket.socket, bell: int, parts: Iterable[bytes]) -> None:
     os.write(bell, b"\0")
 
 
+def _lacks(libraries: str) -> str:
+    """Which of them does not load and what to do; "" when all are there."""
+    from modalities.libraries import MissingLibrary, load
+
+    try:
+        load(*filter(None, libraries.split(",")))
+    except MissingLibrary as e:
+        return str(e)
+    return ""
+
+
 def _emptied(blobs: list[bytes]) -> Iterator[bytes]:
     """Them in order, none of them held any longer."""
     blobs.reverse()
@@ -105,18 +119,26 @@ class _Cell:
         """What to send back, look by look."""
         from pipelines.stages._frames import frame
 
-        if self.served and _confine.data_bytes() > self.memory_bytes // 2:
-            os._exit(0)  # others left too little for the next: a new process will be asked
+        self._make_room()
         for number, look in enumerate(message["looks"], message["number"]):
             answer, files = self._answer(message, look, blobs)
+            if "bad" in answer:  # and what others left may be why
+                self._make_room()
             yield from frame({**answer, "number": number}, files)
             self.served += 1
+
+    def _make_room(self) -> None:
+        """End where samples before left too little memory or too few files: a new process will be asked."""
+        short = _confine.data_bytes() > self.memory_bytes // 2 or _confine.few_files_left()
+        if self.served and short:
+            os._exit(0)
 
     def _answer(
         self, message: Mapping[str, Any], facts: list[Any], blobs: Iterator[bytes]
     ) -> tuple[dict[str, Any], list[bytes]]:
         """What became of one look, whatever it raised. Takes its blobs."""
         from modalities.base import BadSample
+        from modalities.libraries import MissingLibrary
         from pipelines.stages._answer import told
 
         look, paths = _look(facts, blobs)
@@ -128,6 +150,8 @@ class _Cell:
             return {"found": told(found)}, files
         except BadSample as bad:
             return {"bad": [str(bad.reason), str(bad.detail)]}, []
+        except MissingLibrary as e:
+            return {"bad": ["crashed", traceback.format_exc(limit=-3)], "lacks": e.name}, []
         except BaseException as e:  # also SystemExit, and the panics of Rust
             short = isinstance(e, MemoryError) or getattr(e, "errno", None) == errno.ENOMEM
             return {"bad": ["out-of-memory" if short else "crashed", traceback.format_exc(limit=-3)]}, []

@@ -97,6 +97,16 @@ def data_bytes() -> int:
         return 0
 
 
+def few_files_left() -> bool:
+    """Whether half of those that may be open at a time are; by the lowest number that is free."""
+    try:
+        free = os.dup(0)
+    except OSError:
+        return True
+    os.close(free)
+    return free > resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+
+
 def limit_address_space(num_bytes: int) -> None:
     """Cap the address space; may be called again with another cap."""
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]

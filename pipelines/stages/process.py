@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 import blake3
 
 from modalities.base import Arrays, BadSample, Files, Meta, Modality, Raw
+from modalities.libraries import MissingLibrary
 from pipelines.stages import sidecars as beside
 
 WHERE = ("clip.json", "tile.json")  # what a cut says of a piece: where in its object it lay
@@ -66,7 +67,7 @@ Found = list[Sample | Filtered]
 def examined(
     look: Look, modality: Modality, stages: Sequence[Stage], *, decode: bool = True, compare: Compare = ""
 ) -> Found | BadSample:
-    """What `examine` says, or why not: whatever is raised costs this object alone."""
+    """What `examine` says, or why not: all that is raised but MissingLibrary costs this object alone."""
     try:
         if not (stages or decode or compare):  # the header says all that is asked for
             size, meta = _size(look.raw, look.sidecars), modality.probe(look.raw)
@@ -74,6 +75,8 @@ def examined(
         return list(examine(look, modality, stages, decode=decode, compare=compare))
     except BadSample as bad:
         return bad
+    except MissingLibrary:
+        raise  # so would the next object
     except Exception:  # a defect of ours or of a decoder
         return BadSample("crashed", traceback.format_exc(limit=-3))
 

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 
 import modalities
 from modalities.base import BadSample, Meta, Modality
+from modalities.libraries import PACKAGES, MissingLibrary
 from pipelines.stages import process
 from pipelines.stages._answer import checked_answer, checked_refusal, cleaned
 from pipelines.stages._batch import Batch
@@ -61,6 +62,10 @@ class _Died(Exception):
     """The child ended in the middle of a sample, or ran out of memory: (reason, detail)."""
 
 
+class _Doubted(Exception):
+    """The child says that a library does not load; a new one shall say so before it has seen a sample."""
+
+
 class Sandbox:
     """A child process that examines and builds samples. To be used from the thread that made it.
 
@@ -75,6 +80,7 @@ class Sandbox:
         self.starts = 0
         self._number = 0
         self._known: Modality | None = None  # found on disk
+        self._loads: list[str] = []  # libraries that a child imports at its start, for one said it could not
         self._served = 0  # samples this child has answered for
         self._under_way: list[Batch] = []  # what this child was sent and has not answered in full
         self._child: subprocess.Popen[bytes] | None = None
@@ -247,6 +253,8 @@ class Sandbox:
             except Garbled as e:
                 self.close()
                 batch.outcomes.append(BadSample("crashed", f"the decoder process gave a wrong answer: {e}"))
+            except _Doubted:
+                self.close()
             except (ConnectionError, EOFError, _Died) as e:
                 death = e if isinstance(e, _Died) else self._death()
                 # A child that served others may have been hurt by them; a new one had only this sample.
@@ -266,6 +274,9 @@ class Sandbox:
             look = batch.looks[at]
             return checked_answer(answer.get("found"), files, look.label, look.caption)
         bad = checked_refusal(answer["bad"])
+        if (lacks := answer.get("lacks")) in [name for name in PACKAGES if name not in self._loads]:
+            self._loads.append(lacks)
+            raise _Doubted
         if bad.reason == "out-of-memory":
             self.close()  # it may still hold what this sample took
             allowed = f"wants more than the {self.memory_bytes:,} bytes a decoder may take; cut it"
@@ -292,11 +303,12 @@ class Sandbox:
         self._folder = str(Path(tempfile.gettempdir(), f"rayloom-{os.getpid()}-{secrets.token_hex(8)}"))
         ends = self._line.theirs
         numbers = (",".join(map(str, ends)), str(os.getpid()), str(self.memory_bytes))
+        wanted = (self.module or "", modality, ",".join(self._loads))
         read = [*libraries(everything=self.module is not None), *sorted(self._readable)]
         self._served, self._up = 0, False  # before there is a child: an interrupt may come at once
         try:
             self._child = subprocess.Popen(
-                [sys.executable, "-P", "-m", CELL, *numbers, self.module or "", modality, *read],
+                [sys.executable, "-P", "-m", CELL, *numbers, *wanted, *read],
                 cwd="/", env=_environment(self._folder), pass_fds=[end for end in ends if end >= 0],
                 start_new_session=True, stdin=subprocess.DEVNULL, stdout=self._noise, stderr=self._noise,
             )  # fmt: skip
@@ -317,6 +329,10 @@ class Sandbox:
         except BaseException:
             self.close()
             raise
+        if lacks := hello.get("lacks"):
+            self.close()
+            self._loads.clear()  # work of another kind may do without
+            raise MissingLibrary(f"{lacks}; if it loads elsewhere, {SWITCH}=0 decodes outside the sandbox")
         self._up = True
         for what in hello.get("missing", ()):
             if what not in _told:

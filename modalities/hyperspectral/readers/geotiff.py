@@ -18,6 +18,7 @@ from modalities.hyperspectral.readers import _blocks as _blocks_of
 from modalities.hyperspectral.readers._ifd import Tag, Tiff, opened
 from modalities.hyperspectral.schema import Facts, Scene, Window
 from modalities.hyperspectral.spectral import numbers, to_nm
+from modalities.libraries import load
 
 SUFFIXES = (".tif", ".tiff", ".gtiff", ".gtif")
 COMPRESSIONS = (
@@ -286,6 +287,7 @@ def gdal() -> Any:
     os.environ.update(
         {name: str(value) for name, value in GDAL_ENVIRONMENT.items() if name not in os.environ}
     )
+    load("rasterio")
     import rasterio
 
     return rasterio

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from modalities.base import BadSample, Meta, Raw
 from modalities.hyperspectral.readers import _choose, _matrix
 from modalities.hyperspectral.schema import Scene
+from modalities.libraries import load
 
 SUFFIXES = (".h5", ".he5", ".hdf5", ".nc", ".nc4", ".mat")
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -137,6 +138,7 @@ def _dims(dataset: Any) -> tuple[str, ...]:
 @contextmanager
 def open(raw: Raw) -> Iterator[Scene]:
     """Structure first, then windows; chunks that a window does not touch are not read."""
+    load("h5py")
     import h5py
 
     source: Path | BinaryIO = raw.content if isinstance(raw.content, Path) else raw.open()

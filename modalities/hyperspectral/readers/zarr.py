@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from modalities.base import BadSample, Meta, Raw
 from modalities.hyperspectral.readers import _choose
 from modalities.hyperspectral.schema import Scene
+from modalities.libraries import load
 
 SUFFIXES = (".zarr",)
 CODECS_2 = (
@@ -163,6 +164,7 @@ def _dtype(path: str, about: Mapping[str, Any]) -> np.dtype[Any] | None:
 
 def _read(folder: Path, path: str, keys: tuple[slice, ...]) -> NDArray[Any]:
     """Values through the zarr library, from a folder of this machine."""
+    load("zarr")
     import zarr
     from zarr.storage import LocalStore
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modalities.base import BadSample, Meta, Raw
+from modalities.libraries import load
 from modalities.pointcloud.readers import laszip
 from modalities.pointcloud.schema import GLOBAL, assemble, base_meta, check_size, layout
 
@@ -241,6 +242,7 @@ def _point_bytes(header: Header) -> int:
 @contextmanager
 def opened(raw: Raw) -> Iterator["Rows"]:
     """The points of a checked file, in pieces."""
+    load("laspy", "lazrs")
     import laspy  # type: ignore[import-untyped, unused-ignore]
 
     header = parse(raw)
@@ -368,6 +370,7 @@ def read(data: bytes) -> dict[str, NDArray[Any]]:
 
 def _spread(raw: Raw, header: Header) -> dict[str, NDArray[Any]]:
     """What `read` gives of a plain file; every value goes from its record straight to its field."""
+    load("laspy")
     import laspy  # type: ignore[import-untyped, unused-ignore]
     from laspy.point.dims import COMPOSED_FIELDS  # type: ignore[import-untyped, unused-ignore]
 
@@ -435,6 +438,7 @@ def _is_plain(header: Header) -> bool:
 
 def _plain_runs(raw: Raw, header: Header, form: np.dtype[Any]) -> Iterator[NDArray[Any]]:
     """Records in runs, each gone when the next one comes."""
+    load("lazrs")
     import lazrs  # type: ignore[import-untyped, unused-ignore]
 
     size = header.record_bytes
