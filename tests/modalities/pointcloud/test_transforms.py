@@ -1,13 +1,9 @@
 """Geometry, against brute force and shapes whose answer is known."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from modalities.pointcloud import MODALITY
-from modalities.pointcloud.transforms import load_open3d
 
 TRANSFORMS = MODALITY.transforms
 
@@ -90,15 +86,3 @@ def test_subsample_draws_without_replacement_and_by_its_seed() -> None:
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
     assert len(TRANSFORMS["subsample"](arrays, num_points=9999)["points"]) == 2000
-
-
-def test_a_missing_system_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "open3d.py").write_text("raise OSError('libusb-1.0.so.0: cannot open shared object file')")
-    monkeypatch.syspath_prepend(tmp_path)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "open3d"]:
-        monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(
-        ImportError,
-        match=r"libusb-1\.0\.so\.0.*apt-get install libusb-1\.0-0 libgl1 libegl1 libgomp1 libx11-6",
-    ):
-        load_open3d()
