@@ -15,6 +15,7 @@ import pytest
 import modalities
 from jobs import failures
 from modalities.base import Modality, Raw
+from modalities.hyperspectral import materials
 from modalities.libraries import MissingLibrary, load
 from pipelines.sources import Entry, list_source
 from pipelines.stages import process
@@ -46,15 +47,19 @@ def synthetic(kind: Modality) -> Look:
     return Look(raw=process.as_raw(kind.synth(6), kind), sidecars={})
 
 
+def entries(modality: str, *, uri: str | None = None, synth: int | None = None) -> list[Entry]:
+    source = SimpleNamespace(
+        uri=uri, synth=synth, seed=0, labels="none", glob=None, uri_column="uri",
+        label_column="label", caption_column="caption",
+    )  # fmt: skip
+    return list(list_source(source, modalities.get(modality)))
+
+
 def clouds(folder: Path) -> list[Entry]:
     folder.mkdir()
     for seed in (6, 7):
         (folder / f"{seed}.laz").write_bytes(modalities.get("pointcloud").synth(seed)["laz"])
-    source = SimpleNamespace(
-        uri=str(folder), synth=None, seed=0, labels="none", glob=None, uri_column="uri",
-        label_column="label", caption_column="caption",
-    )  # fmt: skip
-    return list(list_source(source, modalities.get("pointcloud")))
+    return entries("pointcloud", uri=str(folder))
 
 
 def test_it_is_named_with_what_to_do(broken: Path) -> None:
@@ -98,6 +103,14 @@ def test_a_survey_ends_with_it(broken: Path, tmp_path: Path, sandbox: bool) -> N
     found, kind = clouds(tmp_path / "clouds"), modalities.get("pointcloud")
     with Sandbox() as apart, pytest.raises(MissingLibrary, match=NO_SYSTEM_LIBRARY):
         survey_entries(found, kind, [NORMALS], compare="prints", sandbox=apart if sandbox else False)
+
+
+def test_spectra_that_are_not_installed_cost_no_synthetic_scene(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, kind = entries("hyperspectral", synth=2), modalities.get("hyperspectral")
+    materials.library.cache_clear()
+    monkeypatch.setattr(materials, "find_spec", lambda name: None)
+    with pytest.raises(MissingLibrary, match=r"earthlib: pip install 'rayloom\[demo\]'"):
+        survey_entries(found, kind, [], sandbox=False)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import pytest
 import modalities
 from modalities.base import BadSample, Modality, Raw
 from pipelines.stages import _answer, process
+from pipelines.stages._confine import MAX_FILE_BYTES, MAX_FILES
 from pipelines.stages._frames import Garbled, frame, read_frame
 from pipelines.stages.process import Look, Sample
 from pipelines.stages.sandbox import Sandbox
@@ -55,6 +56,32 @@ def forge():
     for fd in range(3, 4096):
         try: os.write(fd, frame({"number": -1, "bad": ["corrupt", "forged"]})[0])
         except OSError: pass
+def exhaust():
+    while True: kept.append(os.open("/dev/null", os.O_RDONLY))
+def open_all():
+    mine = []
+    try:
+        while True: mine.append(open("/dev/null"))
+    except OSError: raise BadSample("told", str(len(mine)))
+def crowd():
+    try: exhaust()
+    except OSError: os.closerange(kept[-4], kept[-1] + 1)
+def cramped(library):
+    from modalities.libraries import load
+    from pipelines.stages import _confine
+    _confine.limit_address_space(_confine.address_space_bytes() + 4 * 2**20)
+    load(library)
+def scratch():
+    import tempfile
+    with tempfile.TemporaryFile() as file: file.write(b"x")
+def write(size):
+    import tempfile
+    with open(tempfile.mkdtemp() + "/long", "wb") as file:
+        file.seek(int(size) - 1)
+        file.write(b"x")
+def lack(library):
+    from modalities.libraries import MissingLibrary
+    raise MissingLibrary("as a file might say that runs code here", name=library)
 hurt = []
 def weaken(): hurt.append(1)
 def brittle():
@@ -148,6 +175,10 @@ def examine(poison: Modality) -> Iterator[Callable[..., list[Any]]]:
         ("strike", "crashed", "not permitted"),
         ("forge", "crashed", "another request"),
         ("answer", "crashed", "wrong answer"),
+        ("exhaust", "crashed", "Too many open files"),
+        (f"write {MAX_FILE_BYTES + 1}", "crashed", "File too large"),
+        ("lack h5py", "crashed", "as a file might say"),
+        ("lack nothing", "crashed", "as a file might say"),
     ],
 )
 def test_a_poison_costs_itself_and_no_neighbour(
@@ -157,6 +188,26 @@ def test_a_poison_costs_itself_and_no_neighbour(
     assert [before, *after] == ["ok"] * 4
     assert bad.reason == reason
     assert detail in bad.detail
+
+
+def test_descriptors_and_bytes_of_a_file_are_counted(examine: Callable[..., list[Any]]) -> None:
+    told, allowed = examine("open_all", f"write {MAX_FILE_BYTES}")  # it seeks: nothing fills the disk
+    assert MAX_FILES - 32 < int(told.detail) < MAX_FILES
+    assert allowed == "ok"
+
+
+@pytest.mark.parametrize("word", ["exhaust", "crowd"])
+def test_descriptors_that_a_sample_keeps_cost_no_neighbour(
+    examine: Callable[..., list[Any]], word: str
+) -> None:
+    before, _, told, after = examine("scratch", word, "open_all", "scratch")
+    assert (before, after) == ("ok", "ok")
+    assert int(told.detail) > MAX_FILES - 32  # all that it may open
+
+
+def test_a_library_that_a_sample_kept_from_loading_is_not_missing(examine: Callable[..., list[Any]]) -> None:
+    assert examine("fine", "cramped rasterio", "fine") == ["ok"] * 3
+    assert examine.sandbox.starts == 2  # type: ignore[attr-defined]  # the second was asked before any sample
 
 
 def test_the_allowance_is_the_callers(poison: Modality) -> None:
