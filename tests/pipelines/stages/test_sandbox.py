@@ -348,10 +348,15 @@ def test_other_work_may_come_between_and_a_stream_may_be_left(poison: Modality) 
         assert reasons(sandbox.examine([look], poison, [])) == ["ok"]
 
 
-def test_what_a_sample_left_in_memory_costs_the_child_and_no_sample(poison: Modality) -> None:
+@pytest.mark.parametrize(
+    "batches", [[["hoard 0.6"], ["modest 0.7"], ["fine"]], [["hoard 0.6", "modest 0.7"]]]
+)
+def test_what_a_sample_left_in_memory_costs_the_child_and_no_sample(
+    poison: Modality, batches: list[list[str]]
+) -> None:
     with Sandbox(module="rayloom_poison", memory_bytes=2**30) as sandbox:
-        found = sandbox.stream([looks_of("hoard 0.6"), looks_of("modest 0.7"), looks_of("fine")], poison, [])
-        assert [reasons(outcomes) for outcomes in found] == [["ok"]] * 3
+        found = sandbox.stream([looks_of(*words) for words in batches], poison, [])
+        assert [reasons(outcomes) for outcomes in found] == [["ok"] * len(words) for words in batches]
         assert sandbox.starts == 2
 
 
