@@ -130,7 +130,8 @@ def examine(
             yield built
         else:
             arrays = arrays_digest(modality.decode(built.files)) if compare == "arrays" else None
-            yield built._replace(files={}, arrays=arrays)
+            # Whoever builds it again starts from the object, and needs the facts of that.
+            yield built._replace(files={}, arrays=arrays, meta=meta)
 
 
 def build(

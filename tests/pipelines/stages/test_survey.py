@@ -12,7 +12,7 @@ import pytest
 import modalities
 from modalities.base import BadSample, Raw
 from pipelines.shards.plan import SURVEY
-from pipelines.sources import Entry, list_source
+from pipelines.sources import Entry, list_source, open_entry
 from pipelines.stages import process
 from pipelines.stages.process import Look
 from pipelines.stages.sandbox import Sandbox, SandboxError
@@ -168,3 +168,36 @@ def test_headers_alone_are_read_without_the_decoders_process(
         assert repr(found) == repr(process.examined(look, kind, stages, decode=decode))
         assert not isinstance(found, BadSample)
         assert sandbox.starts == starts
+
+
+@pytest.mark.parametrize("modality", ["pointcloud", "hyperspectral", "video"])
+def test_a_piece_that_was_built_to_be_judged_can_be_built_again_from_what_was_found(
+    tmp_path: Path, modality: str
+) -> None:
+    """The facts that come with it are those of its object, which may have another format and other sizes."""
+    kind = modalities.get(modality)
+    how, options = {
+        "pointcloud": ("tiles", {"size": 10}),
+        "hyperspectral": ("tiles", {"size": 16}),
+        "video": ("clips", {"seconds": 0.5}),
+    }[modality]
+    if modality == "pointcloud":
+        points = [f"{x} {y} {x * y % 7}\n" for x in range(20) for y in range(10)]
+        (tmp_path / "a.xyz").write_text("".join(points))
+    else:
+        for ext, content in kind.synth(0).items():
+            (tmp_path / f"a.{ext}").write_bytes(content)
+    stages = [{"kind": "cut", "how": how, "options": options}]
+    [entry] = entries(modality, tmp_path)
+    plain = survey_entries([entry], kind, stages, sandbox=False)
+    judged = survey_entries([entry], kind, stages, compare="arrays", sandbox=False)
+    assert len(plain) > 1
+    assert [row["meta"] for row in judged] == [row["meta"] for row in plain]
+    raw, sidecars = open_entry(entry)
+    for row in judged:
+        meta, spec = json.loads(row["meta"]), json.loads(row["spec"])
+        built = process.build(
+            Look(raw=raw, sidecars=sidecars), kind, stages, meta=meta, spec=spec, suffix=row["suffix"]
+        )
+        assert isinstance(built, process.Sample)
+        assert process.arrays_digest(kind.decode(built.files)) == row["arrays"]
