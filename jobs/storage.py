@@ -13,6 +13,7 @@ from pipelines.shards.dataset import Dataset
 from pipelines.shards.difference import difference, open_snapshot
 from pipelines.shards.gc import AGE_S, collect
 from pipelines.shards.repair import repair as repaired
+from pipelines.shards.replay import in_quarantine
 from pipelines.shards.storage import open_storage
 from pipelines.shards.trial import try_storage
 
@@ -66,8 +67,7 @@ def replay(dataset: str, *, reason: str | None = None, source: str | None = None
     from jobs.ingest import ingest_dataset
 
     before = Dataset.open(dataset)
-    rows = [row for row in before.dropped() if row["status"] == "quarantined"]
-    names = frozenset(row["name"] for row in rows if reason in (None, row["reason"]))
+    names = frozenset(name for name, why in in_quarantine(before) if reason in (None, why))
     if not names:
         print(f"{dataset}: nothing in quarantine" + (f" with reason {reason}" if reason else ""))
         return OK
@@ -80,8 +80,8 @@ def replay(dataset: str, *, reason: str | None = None, source: str | None = None
         print(f"{dataset}: none of {len(names)} names in quarantine can be admitted")
         return OK
     print(
-        f"{dataset}: {books.written} of {len(names)} admitted, {books.quarantined} quarantined again; "
-        f"snapshot {manifest.number}, digest {manifest.digest[:16]}"
+        f"{dataset}: {books.written} samples of {len(names)} names in quarantine admitted, "
+        f"{books.quarantined} quarantined again; snapshot {manifest.number}, digest {manifest.digest[:16]}"
     )
     return OK
 

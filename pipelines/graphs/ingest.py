@@ -20,7 +20,7 @@ from pipelines.seal import Corrupt, seal, unseal
 from pipelines.shards import manifest as manifests
 from pipelines.shards.ahead import ahead
 from pipelines.shards.arrivals import Arrivals, listing_key, survey_key, write_arrivals
-from pipelines.shards.closing import commit_run
+from pipelines.shards.closing import close_books, commit_run
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.exchange import Exchanges, OnDisk
 from pipelines.shards.manifest import Books, Conflict, Manifest
@@ -29,7 +29,7 @@ from pipelines.shards.pack import pack_unit
 from pipelines.shards.plain import apart
 from pipelines.shards.plan import READERS, Survey, compared, make_plan
 from pipelines.shards.planned import is_whole, read_plan, units_key, write_plan
-from pipelines.shards.replay import REPLAY, known_to, only, readmitted
+from pipelines.shards.replay import REPLAY, forget, known_to, only, readmitted
 from pipelines.shards.storage import Storage, open_storage, read_verified
 from pipelines.shards.turns import building
 from pipelines.sources import Entry, Listing, find_objects
@@ -101,13 +101,21 @@ def ingest(
             made = make_plan(found, settings=settings, known=known, exchange=_exchange(found.rows))
             nothing = not made.num_samples and (replay is not None or not made.num_dropped)
             if nothing_new and nothing:
+                if replay is not None:
+                    forget(storage, survey)
                 return nothing_new
             plan = write_plan(storage, made, modality, survey=survey, anonymous=anonymous)
             storage.put(_planned_key(survey), seal({"plan": plan}))
         head = read_plan(storage, plan)
         _pack(storage, plan, report)
+        left_out = _left_out(head["counts"])
+        if nothing_new and replay is not None:
+            tried, _ = close_books(storage, plan, left_out=left_out)
+            if not tried.written:
+                forget(storage, survey, plan)
+                return nothing_new
         manifest, books = commit_run(
-            storage, run=f"{survey}/{plan}", parent=parent, left_out=_left_out(head["counts"]),
+            storage, run=f"{survey}/{plan}", parent=parent, left_out=left_out,
             modality=modality, settings=settings_digest, classes=head["classes"], job=job,
             readmitted=readmitted(Dataset(storage, parent), survey) if parent else Books(),
         )  # fmt: skip

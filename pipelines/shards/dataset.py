@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 
 from modalities.base import Files
-from pipelines.parquet import from_parquet
 from pipelines.seal import Corrupt
 from pipelines.shards.index import Row, read_index, rows_of
 from pipelines.shards.manifest import Manifest, Shard, load, plan_of
@@ -96,17 +95,9 @@ class Dataset:
 
     def dropped(self) -> list[dict[str, Any]]:
         """What was quarantined, filtered or a duplicate, with reasons; of a replay, what it left out."""
-        from pipelines.shards.quarantine import dropped_keys
-        from pipelines.shards.replay import REPLAY, names_of
+        from pipelines.shards.replay import left_out
 
-        rows: list[dict[str, Any]] = []
-        for run, plan in zip(self.manifest.plans, self.plans(), strict=True):
-            if run.startswith(REPLAY):
-                again = names_of(self.storage, run.partition("/")[0])
-                rows = [row for row in rows if row["status"] != "quarantined" or row["name"] not in again]
-            for key in dropped_keys(self.storage, plan):
-                rows += read_verified(self.storage, key, from_parquet).to_pylist()
-        return rows
+        return [row for table in left_out(self) for row in table.to_pylist()]
 
     @cached_property
     def class_numbers(self) -> Mapping[str, int]:

@@ -123,7 +123,8 @@ def _find_same(table: pa.Table, reason: str) -> pa.Table:
     places = np.arange(len(a))
     new = starts(a, b)
     group = np.cumsum(new) - 1
-    first_given = np.minimum.reduceat(np.where(given, places, len(a)), np.flatnonzero(new))[group]
+    every = given & (piece == 0)  # of an object that is there: any piece of it is
+    first_given = np.minimum.reduceat(np.where(every, places, len(a)), np.flatnonzero(new))[group]
     first = np.maximum.accumulate(np.where(starts(a, b, piece), places, 0))
     keeper = np.where(given, places, np.where(first_given < len(a), first_given, first))
     root = np.minimum(first_given, places[new][group])

@@ -25,8 +25,9 @@ NAMED = pa.schema(
         ("a", pa.uint64()),  # of the name
         ("b", pa.uint64()),
         ("row", pa.int64()),  # of the survey; what the snapshot has comes as IN_INDEX and LEFT
-        ("ok", pa.bool_()),
+        ("status", pa.string()),
         ("name", pa.string()),
+        ("suffix", pa.string()),  # of what the snapshot has: where pieces are told apart
         ("content", pa.string()),
         ("reason", pa.string()),
         ("label", pa.string()),
@@ -34,6 +35,7 @@ NAMED = pa.schema(
     ]
 )
 IN_INDEX, LEFT = -1, -2
+Record = dict[str, Any]  # a row of NAMED
 CHANGED = "a snapshot holds this name with other bytes; rename it, or give its source a name (source.name)"
 
 
@@ -76,6 +78,33 @@ class Known:
         runs = (run.partition("/")[0] for run in self._dataset.manifest.plans)
         return ahead(read, (key for run in runs for key in storage.list(f"runs/{run}/ids/")))
 
+    def settle(self, records: list[Record], decisions: Decisions) -> None:
+        """Decide on the survey's rows of some names that the snapshot has too, all that there is of each."""
+        there: dict[tuple[str, str], Record] = {}  # a replay may have added pieces of another content
+        left: dict[str, set[tuple[str, str]]] = {}
+        for record in records:
+            if record["row"] == IN_INDEX:
+                there[record["name"], record["content"]] = record
+            elif record["row"] == LEFT:
+                left.setdefault(record["name"], set()).add((record["content"], record["reason"]))
+        names = {name for name, _ in there}
+        done: list[int] = []
+        changed: list[int] = []
+        for record in records:
+            if record["row"] < 0:
+                continue
+            name, content, ok = record["name"], record["content"], record["status"] == "ok"
+            gone = left.get(name, set())
+            if before := there.get((name, content)):
+                same_words(record, before)
+                done.append(record["row"])
+            elif name in names and ok:
+                # The same change may have been noticed, and written down, before.
+                (done if (content, "changed") in gone else changed).append(record["row"])
+            elif (content, record["reason"]) in gone or (ok and any(content == other for other, _ in gone)):
+                done.append(record["row"])
+        write_down(done, changed, decisions)
+
 
 def settle_known(
     known: Known, names: Spill, decisions: Decisions, also: Callable[[pa.Table], None] = lambda _: None
@@ -87,23 +116,21 @@ def settle_known(
     """
     for table in known.samples():
         also(table)
-        source = table["source"]
-        _add(
-            names, source, IN_INDEX, content=table["content"], label=table["label"], caption=table["caption"]
-        )
+        _add(names, table.append_column("name", table["source"]), IN_INDEX)
     for table in known.left_out():
-        _add(names, table["name"], LEFT, content=table["content"], reason=table["reason"])
+        _add(names, table, LEFT)
     for bucket in names.drain():
-        _settle(bucket, decisions)
+        rows, a = bucket["row"].to_numpy(), bucket["a"].to_numpy()
+        both = np.intersect1d(a[rows >= 0], a[rows < 0])
+        if len(both):
+            known.settle(bucket.filter(pa.array(np.isin(a, both))).to_pylist(), decisions)
 
 
-def _add(names: Spill, name: pa.ChunkedArray, row: int, **columns: Any) -> None:
-    hashes = np.array([hash128("name", text) for text in name.to_pylist()], np.uint64).reshape(-1, 2)
+def _add(names: Spill, table: pa.Table, row: int) -> None:
+    hashes = np.array([hash128("name", text) for text in table["name"].to_pylist()], np.uint64).reshape(-1, 2)
     count = len(hashes)
-    given = {
-        "a": pa.array(hashes[:, 0]), "b": pa.array(hashes[:, 1]), "name": name,
-        "row": pa.array(np.full(count, row)), "ok": pa.array(np.zeros(count, bool)), **columns,
-    }  # fmt: skip
+    given: dict[str, Any] = {name: table[name] for name in table.schema.names}
+    given |= {"a": hashes[:, 0], "b": hashes[:, 1], "row": np.full(count, row)}
     nulls = pa.nulls(count, pa.string())
     names.add(
         pa.table([given.get(field.name, nulls) for field in NAMED], schema=NAMED),
@@ -111,37 +138,8 @@ def _add(names: Spill, name: pa.ChunkedArray, row: int, **columns: Any) -> None:
     )
 
 
-def _settle(table: pa.Table, decisions: Decisions) -> None:
-    rows, a = table["row"].to_numpy(), table["a"].to_numpy()
-    new = rows >= 0
-    both = np.intersect1d(a[new], a[~new])
-    if not len(both):
-        return
-    table = table.filter(pa.array(np.isin(a, both)))
-    there: dict[str, dict[str, Any]] = {}
-    left: dict[str, set[tuple[str, str]]] = {}
-    records = table.to_pylist()
-    for record in records:
-        if record["row"] == IN_INDEX:
-            there[record["name"]] = record
-        elif record["row"] == LEFT:
-            left.setdefault(record["name"], set()).add((record["content"], record["reason"]))
-    done: list[int] = []
-    changed: list[int] = []
-    for record in records:
-        if record["row"] < 0:
-            continue
-        before, gone = there.get(record["name"]), left.get(record["name"], set())
-        if before and before["content"] == record["content"]:
-            _same_words(record, before)
-            done.append(record["row"])
-        elif before and record["ok"]:
-            # The same change may have been noticed, and written down, before.
-            (done if (record["content"], "changed") in gone else changed).append(record["row"])
-        elif (record["content"], record["reason"]) in gone or (
-            record["ok"] and any(content == record["content"] for content, _ in gone)
-        ):
-            done.append(record["row"])
+def write_down(done: list[int], changed: list[int], decisions: Decisions) -> None:
+    """Write down which rows the snapshot has, and which changed under their names."""
     nothing = [""] * len(done)
     decisions.drop(np.array(done, np.int64), KNOWN, nothing, nothing)
     decisions.drop(
@@ -149,9 +147,10 @@ def _settle(table: pa.Table, decisions: Decisions) -> None:
     )
 
 
-def _same_words(row: dict[str, Any], before: dict[str, Any]) -> None:
+def same_words(row: Record, before: Record) -> None:
+    """Conflict: what is there has another label or caption."""
     for field in ("label", "caption"):
-        if row["ok"] and row[field] != before[field]:
+        if row["status"] == "ok" and row[field] != before[field]:
             raise Conflict(
                 f"{row['name']} has {field} {row[field]!r} now, {before[field]!r} in the snapshot before. "
                 "Give the dataset another output; if folders are classes, say so with source.labels: folder"

@@ -77,7 +77,7 @@ class Planner:
             marks, count = marks_of(table), table.num_rows
             columns = {
                 "a": pa.array(marks["name"][:, 0]), "b": pa.array(marks["name"][:, 1]),
-                "row": pa.array(np.arange(start, start + count)), "ok": pc.equal(table["status"], "ok"),
+                "row": pa.array(np.arange(start, start + count)),
             }  # fmt: skip
             rows = [
                 columns.get(f.name, table[f.name] if f.name in table.schema.names else None) for f in NAMED
@@ -225,15 +225,21 @@ def _candidates(table: pa.Table, marks: NDArray[Any], rows: NDArray[np.int64]) -
 
 
 def _given(table: pa.Table, draws: NDArray[np.uint64], *, arrays: bool) -> pa.Table:
-    """Samples of the snapshot before as candidates: every piece of an object they have is a duplicate."""
+    """Samples of the snapshot before as candidates: every piece of an object they have is a duplicate.
+
+    Where a replay tells pieces apart, only the same piece is: others of its object are still to come.
+    """
     told = [
         a if arrays and a else c
         for a, c in zip(table["arrays"].to_pylist(), table["content"].to_pylist(), strict=True)
     ]
     same = np.array([hash128("same", text) for text in told], np.uint64).reshape(-1, 2)
-    zeros, count = np.zeros(len(told), np.uint64), len(told)
+    count, pieces = len(told), np.zeros(len(told), np.uint64)
+    if "suffix" in table.schema.names:
+        of = zip(table["suffix"].to_pylist(), table["arrays"].to_pylist(), strict=True)
+        pieces[:] = [0 if suffix is None or (arrays and a) else hash64(suffix) for suffix, a in of]
     columns = [
-        pa.array(same[:, 0]), pa.array(same[:, 1]), pa.array(zeros), table["fingerprint"],
+        pa.array(same[:, 0]), pa.array(same[:, 1]), pa.array(pieces), table["fingerprint"],
         pa.array(np.ones(count, bool)), pa.array(np.full(count, -1)), pa.array(np.zeros(count, np.int64)),
         table["source"], pa.array([""] * count), pa.array(draws),
     ]  # fmt: skip

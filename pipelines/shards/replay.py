@@ -1,4 +1,8 @@
-"""Another try for what lies in quarantine, after a fix of the files, of the machine or of rayloom."""
+"""Another try for what lies in quarantine, after a fix of the files, of the machine or of rayloom.
+
+An object of which a piece lies there is looked at as a whole. Its pieces that are written, filtered out or
+duplicates keep their place; what else it gives now comes in, instead of what lay in quarantine of it.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -8,10 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+import modalities
 from pipelines.parquet import from_parquet
 from pipelines.shards.dataset import Dataset
-from pipelines.shards.known import Known
-from pipelines.shards.manifest import Books
+from pipelines.shards.decisions import Decisions
+from pipelines.shards.known import IN_INDEX, LEFT, LEFT_OUT, Known, Record, same_words, write_down
+from pipelines.shards.manifest import Books, plan_of
+from pipelines.shards.marks import make_key, name_tag
+from pipelines.shards.pack import done_key
+from pipelines.shards.quarantine import dropped_keys
 from pipelines.shards.storage import Storage, read_verified
 from pipelines.sources import Entry, Listing
 from pipelines.sources.names import looked_at
@@ -20,22 +29,68 @@ REPLAY: Final = "replay-"  # before the name of a survey: what it lists is no lo
 
 
 class _Replayed(Known):
-    """A snapshot that has forgotten what it thought of some names, and which entries it has seen."""
+    """A snapshot that tells pieces of some objects apart, and has forgotten which entries it has seen."""
 
     def __init__(self, dataset: Dataset, names: frozenset[str]) -> None:
         super().__init__(dataset)
+        self._patterns = modalities.get(dataset.manifest.modality).patterns
         self._names = pa.array(sorted(names), pa.string())
 
+    def samples(self) -> Iterator[pa.Table]:
+        for table in super().samples():
+            again = pc.is_in(table["source"], self._names).to_pylist()
+            named = zip(table["key"].to_pylist(), table["source"].to_pylist(), again, strict=True)
+            suffixes = [suffix_of(key, name, self._patterns) if known else None for key, name, known in named]
+            yield table.append_column("suffix", pa.array(suffixes, pa.string()))
+
     def left_out(self) -> Iterator[pa.Table]:
-        for table in super().left_out():
-            yield table.filter(pc.invert(pc.is_in(table["name"], self._names)))
+        for table in left_out(self._dataset, [*LEFT_OUT, "suffix", "status"]):
+            yield table.filter(pc.is_in(table["name"], self._names))
 
     def ids(self) -> Iterator[NDArray[np.int64]]:
         return iter(())
 
+    def settle(self, records: list[Record], decisions: Decisions) -> None:
+        written: dict[tuple[str, str | None], Record] = {}
+        again: set[tuple[str, str]] = set()  # in quarantine: a piece, or with "" an object as a whole
+        elsewhere: set[tuple[str, str]] = set()
+        for record in records:
+            piece = (record["name"], record["suffix"])
+            if record["row"] == IN_INDEX:
+                written[piece] = record
+            elif record["row"] == LEFT:
+                (again if record["status"] == "quarantined" else elsewhere).add(piece)
+        done: list[int] = []
+        changed: list[int] = []
+        for record in records:
+            if record["row"] < 0 or record["status"] == "quarantined":
+                continue
+            piece, whole = (record["name"], record["suffix"]), (record["name"], "")
+            before = written.get(piece) or written.get((record["name"], None))
+            looked = piece in again or whole in again
+            if before and before["content"] == record["content"]:
+                same_words(record, before)
+                done.append(record["row"])
+            elif not looked and (before or piece in elsewhere):
+                done.append(record["row"])
+            elif before and record["status"] == "ok":
+                changed.append(record["row"])
+        write_down(done, changed, decisions)
+
+
+def suffix_of(key: str, name: str, patterns: Iterable[str]) -> str | None:
+    """The piece that a sample is of its source, by `make_key`; None where it made keys in another way once.
+
+    >>> suffix_of("scene_y0", "scene.zarr/", ["*.zarr/"])
+    'y0'
+    """
+    whole = make_key(name, "", tuple(patterns))
+    suffix = key.removeprefix(whole).removesuffix(f"-{name_tag(name)}").removeprefix("_")  # it may have a tag
+    return suffix if key.startswith(whole) else None
+
 
 def known_to(dataset: Dataset, replay: frozenset[str] | None) -> Known:
-    """What a snapshot holds, but for the names that are replayed."""
+    """What a snapshot holds, but for what lies in quarantine of the names that are replayed."""
     return Known(dataset) if replay is None else _Replayed(dataset, replay)
 
 
@@ -53,10 +108,42 @@ def names_of(storage: Storage, survey: str) -> set[str]:
     return names
 
 
+def left_out(dataset: Dataset, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """What was left out, as DROPPED or its `columns`, name and status among them, file by file.
+
+    What a replay looked at no longer lies in quarantine as earlier runs left it.
+    """
+    storage, runs = dataset.storage, dataset.manifest.plans
+    replays = [(i, run.partition("/")[0]) for i, run in enumerate(runs) if run.startswith(REPLAY)]
+    looked = [(i, pa.array(sorted(names_of(storage, survey)), pa.string())) for i, survey in replays]
+    for number, run in enumerate(runs):
+        for key in dropped_keys(storage, plan_of(run)):
+            table = read_verified(storage, key, lambda content: from_parquet(content, columns))
+            for names in (names for i, names in looked if i > number):
+                gone = pc.and_(pc.equal(table["status"], "quarantined"), pc.is_in(table["name"], names))
+                table = table.filter(pc.invert(gone))
+            yield table
+
+
+def in_quarantine(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    """Name and reason of each sample that lies there."""
+    for table in left_out(dataset, ["status", "name", "reason"]):
+        table = table.filter(pc.equal(table["status"], "quarantined"))
+        yield from zip(table["name"].to_pylist(), table["reason"].to_pylist(), strict=True)
+
+
 def readmitted(parent: Dataset, survey: str) -> Books:
     """What the books of `parent` hold as quarantined and the run of `survey` counts anew."""
     if not survey.startswith(REPLAY):
         return Books()
     again = names_of(parent.storage, survey)
-    count = sum(row["status"] == "quarantined" and row["name"] in again for row in parent.dropped())
+    count = sum(name in again for name, _ in in_quarantine(parent))
     return Books(inputs=count, quarantined=count)
+
+
+def forget(storage: Storage, survey: str, plan: str = "") -> None:
+    """A replay that nothing came of is as if it had not been: the next one looks, and builds, again."""
+    folders = [f"runs/{survey}/"] + ([done_key(plan, 0).rpartition("/")[0] + "/"] if plan else [])
+    for folder in reversed(folders):
+        for key in storage.list(folder):
+            storage.delete(key)

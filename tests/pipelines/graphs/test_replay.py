@@ -12,6 +12,7 @@ from jobs import storage as commands
 from jobs.config.schema import IngestJob
 from jobs.ingest import ingest_dataset
 from pipelines.shards.dataset import Dataset
+from pipelines.shards.storage import open_storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -43,7 +44,7 @@ def test_a_replay_admits_what_was_mended_and_nothing_else(tmp_path: Path, capsys
     assert commands.replay(data) == 0
     dataset = Dataset.open(data)
     books = dataset.manifest.books
-    assert "1 of 2 admitted" in capsys.readouterr().out
+    assert "1 samples of 2 names in quarantine admitted, 1 quarantined again" in capsys.readouterr().out
     assert (books.inputs, books.written, books.quarantined) == (6, 5, 1)
     assert [row["name"] for row in dataset.dropped()] == ["b.png"]
     assert {row.source for _, row in dataset} == {"0.png", "1.png", "2.png", "3.png", "a.png"}
@@ -59,3 +60,47 @@ def test_a_replay_admits_what_was_mended_and_nothing_else(tmp_path: Path, capsys
     assert commands.repair(data) == 0
     assert commands.diff(f"{data}@1", data) == 1
     assert "+ new" in capsys.readouterr().out
+
+
+def test_the_pieces_that_failed_are_admitted_beside_the_others_of_their_object(
+    tmp_path: Path, capsys: Any
+) -> None:
+    """One of two tiles has no points within the crop, until its source is mended."""
+    source, data = tmp_path / "source", str(tmp_path / "data")
+    source.mkdir()
+    crop = {"low": [0, 0, 0], "high": [100, 100, 100]}
+    stages = [
+        {"kind": "cut", "how": "tiles", "options": {"size": 10}},
+        {"kind": "transform", "how": "crop", "options": crop},
+    ]
+    job = IngestJob.model_validate(
+        {
+            "kind": "ingest", "modality": "pointcloud", "source": {"uri": str(source)}, "output": data,
+            "stages": stages, "dedup": "exact",
+        }
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    points = rng.uniform(1, 9, (2, 50, 3))
+    points[1] += (10, 0, -50)
+    np.savetxt(source / "a.xyz", points.reshape(-1, 3))
+    first = ingest_dataset(job).manifest
+    assert (first.books.inputs, first.books.written, first.books.quarantined) == (2, 1, 1)
+    for _ in range(2):  # nothing is mended: it is as if nobody had looked
+        assert commands.replay(data) == 0
+        assert "none of 1" in capsys.readouterr().out
+        assert Dataset.open(data).manifest == first
+        assert not [key for key in open_storage(data).list("runs/") if key.startswith("runs/replay-")]
+    points[1, :, 2] += 50
+    np.savetxt(source / "a.xyz", points.reshape(-1, 3))
+    assert commands.replay(data) == 0
+    dataset = Dataset.open(data)
+    books = dataset.manifest.books
+    assert (books.inputs, books.written) == (2, 2)
+    assert dataset.dropped() == []
+    assert dataset.manifest.shards[:1] == first.shards
+    assert {row.key for _, row in dataset} == {"a_x000000_y000000", "a_x000001_y000000"}
+    assert not ingest_dataset(job).added
+    for key in (dataset.manifest.shards[1].key, f"runs/{dataset.plans()[1]}/plan.json"):
+        Path(data, key).write_bytes(b"")
+    assert commands.repair(data) == 0
+    assert dataset.check()["ok"]

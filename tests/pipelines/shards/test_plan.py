@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.shards import decisions, layout, spill
+from pipelines.shards.known import Known
 from pipelines.shards.marks import marked
 from pipelines.shards.plan import SURVEY, Plan, Survey, make_key, make_plan
 
@@ -89,7 +90,7 @@ def test_exact_duplicates_are_dropped_and_name_the_one_that_stays() -> None:
     assert made.samples.num_rows == 19
 
 
-class Snapshot:
+class Snapshot(Known):
     """What make_plan asks of the snapshot before."""
 
     def __init__(
