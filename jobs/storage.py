@@ -108,13 +108,14 @@ def diff(a: str, b: str, *, as_json: bool = False) -> int:
     """What b has and a has not, sample by sample. Exit code 1 when they differ."""
     first, second = open_snapshot(a), open_snapshot(b)
     counts = Counter[str]()
-    for found in difference(first, second):
-        counts[found.what] += 1
-        if as_json:
-            print(json.dumps(asdict(found)))
-        else:
-            sign = {"added": "+", "removed": "-", "changed": "~"}[found.what]
-            print(f"{sign} {found.key}" + (f"  ({', '.join(found.fields)})" if found.fields else ""))
+    with scratch():
+        for found in difference(first, second):
+            counts[found.what] += 1
+            if as_json:
+                print(json.dumps(asdict(found)))
+            else:
+                sign = {"added": "+", "removed": "-", "changed": "~"}[found.what]
+                print(f"{sign} {found.key}" + (f"  ({', '.join(found.fields)})" if found.fields else ""))
     if not as_json:
         texts = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
         same = "the same data" if first.manifest.digest == second.manifest.digest else "the same samples"
