@@ -55,7 +55,7 @@ def marked(
     `alone`: no name or content will be compared with another, so that their marks are zeros.
     """
     columns = [survey[name].to_pylist() for name in ("name", "suffix", "group", "content", "arrays")]
-    seed, by_piece = settings["seed"], settings["split"]["by"] == "piece"
+    seed, by = settings["seed"], settings["split"]["by"]
     by_arrays = settings["dedup"] == "content"
     keys: list[str] = []
     marks: list[bytes] = []  # the fields of MARKS, row by row
@@ -66,7 +66,7 @@ def marked(
         told = arrays if by_arrays and arrays else None
         marks += (
             hashed(f"{seed}\0{name}\0{suffix}".encode()).digest(8),
-            hashed(f"{seed}\0split\0{key if by_piece else group}".encode()).digest(8),
+            hashed(f"{seed}\0split\0{undivided(by, group, key)}".encode()).digest(8),
             hashed(f"key\0{key}".encode()).digest(8),
         )
         marks += (
@@ -92,6 +92,15 @@ def marks_of(table: pa.Table) -> NDArray[Any]:
         if len(chunk)
     ]
     return np.concatenate(found) if found else np.empty(0, MARKS)
+
+
+def undivided(by: str, group: str, key: str) -> str:
+    """What goes to a split as a whole: a piece, a scene, or all scenes of a folder.
+
+    >>> undivided("folder", "flights/line3/strip1", "flights/line3/strip1_y0")
+    'flights/line3'
+    """
+    return key if by == "piece" else group.rpartition("/")[0] if by == "folder" else group
 
 
 def draw_of(seed: int, group: str) -> int:

@@ -15,7 +15,7 @@ from pipelines.shards.duplicates import CANDIDATE, CLUSTERS, Duplicates
 from pipelines.shards.exchange import Exchanges
 from pipelines.shards.known import NAMED, Known, settle_known
 from pipelines.shards.layout import PLACED, Layout
-from pipelines.shards.marks import MARKED, draw_of, hash64, hash128, marks_of, name_tag
+from pipelines.shards.marks import MARKED, draw_of, hash64, hash128, marks_of, name_tag, undivided
 from pipelines.shards.plan import DROPPED, PLAN, Plan, Survey
 from pipelines.shards.scenes import Scenes
 from pipelines.shards.spill import Spill, bucket_of, num_buckets
@@ -124,8 +124,9 @@ class Planner:
         self.keys.add(_pair(taken, np.full(len(taken), -1)), bucket_of(taken, self.buckets))
         draws = np.zeros(len(taken), np.uint64)
         if self.split["by"] == "cluster" or self.split["stratify"]:
-            by = table["key" if self.split["by"] == "piece" else "group"].to_pylist()
-            draws = np.array([draw_of(self.settings["seed"], name) for name in by], np.uint64)
+            seed, by = self.settings["seed"], self.split["by"]
+            named = zip(table["group"].to_pylist(), table["key"].to_pylist(), strict=True)
+            draws = np.array([draw_of(seed, undivided(by, group, key)) for group, key in named], np.uint64)
             unique, first = np.unique(draws, return_index=True)
             self.anchors.append((unique, table["split"].to_numpy()[first]))
         if self.duplicates:

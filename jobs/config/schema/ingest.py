@@ -120,15 +120,16 @@ class Shards(Section):
 
 
 class Split(Section):
-    """Shares held out; by default every piece of a scene, flight line or video goes the same way."""
+    """Shares held out; by default every piece of an object, or of a table's group, goes the same way."""
 
     val: Share = Field(default=0.0, description="share of the scenes for validation")
     test: Share = Field(default=0.0, description="share of the scenes for testing")
-    by: Literal["scene", "cluster", "piece"] = Field(
+    by: Literal["scene", "folder", "cluster", "piece"] = Field(
         default="scene",
-        description="what goes one way as a whole: a scene with all its pieces; cluster: also all scenes "
-        "with near-duplicates of each other; or each piece alone: pieces of one scene resemble each "
-        "other, so scores by piece flatter",
+        description="what goes one way as a whole: a scene with all its pieces, which is a video, a cloud, a "
+        "cube, or what a table groups by group_column; folder: all scenes of one folder, such as the strips "
+        "of a flight line; cluster: also all scenes with near-duplicates of each other; or each piece "
+        "alone: pieces of one scene resemble each other, so scores by piece flatter",
     )
     stratify: bool = Field(
         default=False,
