@@ -152,11 +152,15 @@ def check(
     sample: Annotated[
         float, typer.Option(parser=_share, metavar="SHARE", help="Share of the shards to read: 10% or 0.1.")
     ] = 1.0,
+    seed: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Which shards a share takes; another number every time without it."),
+    ] = None,
 ) -> None:
     """Verify every digest of a dataset."""
     from jobs import dataset as command
 
-    raise typer.Exit(command.check(dataset, as_json=as_json, sample=sample))
+    raise typer.Exit(command.check(dataset, as_json=as_json, sample=sample, seed=seed))
 
 
 @app.command()

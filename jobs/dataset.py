@@ -62,11 +62,11 @@ def cat(dataset: str, key: str, *, member: str | None = None, output: Path | Non
     return 0
 
 
-def check(dataset: str, *, as_json: bool = False, sample: float = 1.0) -> int:
+def check(dataset: str, *, as_json: bool = False, sample: float = 1.0, seed: int | None = None) -> int:
     """Verify every digest, or those of a share of the shards. Exit code 1 when something is wrong."""
     from pipelines.shards.check import check as checked
 
-    report = checked(dataset, share=sample)
+    report = checked(dataset, share=sample, seed=seed)
     if as_json:
         print(json.dumps(report))
     else:
@@ -74,8 +74,9 @@ def check(dataset: str, *, as_json: bool = False, sample: float = 1.0) -> int:
             print(f"problem: {problem}", file=sys.stderr)
         verdict = "ok" if report["ok"] else f"{len(report['problems'])} problems"
         books = " ".join(f"{name} {count}" for name, count in report["books"].items())
+        drawn = f" ({report['read']} of them read, --seed {report['seed']})" if sample < 1 else ""
         print(
-            f"{dataset}: {verdict}; {report['samples']} samples, {report['shards']} shards, "
+            f"{dataset}: {verdict}; {report['samples']} samples, {report['shards']} shards{drawn}, "
             f"{report['bytes']:,} bytes, digest {report['manifest'][:16]}; {books}"
         )
     return 0 if report["ok"] else BAD

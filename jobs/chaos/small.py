@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import blake3
 import pyarrow as pa
 
 import modalities
@@ -26,6 +27,7 @@ from pipelines.shards.pack import pack_unit
 from pipelines.shards.plain import apart
 from pipelines.shards.plan import Plan, Survey, make_plan
 from pipelines.shards.planned import write_plan
+from pipelines.shards.runs import Record, record_key
 from pipelines.shards.storage import Storage
 from pipelines.shards.turns import building
 from pipelines.sources import Entry, list_source
@@ -55,7 +57,10 @@ class Work:
         """The plan's name and what the real `write_plan` puts, in its order: the same every time."""
         recorder = _Recorder()
         recorder.put(f"runs/{self.name}/survey/000000.parquet", self.survey)
-        return write_plan(recorder, self.plan, "image", survey=self.name), recorder.puts
+        plan = write_plan(recorder, self.plan, "image", survey=self.name)
+        record = Record(plan=plan, survey=[blake3.blake3(self.survey).hexdigest()])
+        recorder.put(record_key(self.name), record.sealed())
+        return plan, recorder.puts
 
     def write(self, storage: Storage) -> str:
         """Put the survey and the plan, as a worker and `write_plan` do."""

@@ -1,13 +1,14 @@
 """Survey, plan, pack, commit: raw objects to one more snapshot of a dataset, by tasks of Ray."""
 
 import errno
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
-import pyarrow as pa
+import blake3
 import ray
 
 import modalities
@@ -15,27 +16,27 @@ from modalities.base import Modality
 from pipelines.graphs.exchange import Shuffle
 from pipelines.graphs.tasks import CPUS, cores, each, spread
 from pipelines.jsontext import digest
-from pipelines.parquet import from_parquet, parquet_file, to_parquet
-from pipelines.seal import Corrupt, seal, unseal
+from pipelines.parquet import from_parquet, parquet_file
+from pipelines.seal import Corrupt
 from pipelines.shards import manifest as manifests
-from pipelines.shards.ahead import ahead
 from pipelines.shards.arrivals import Arrivals, listing_key, survey_key, write_arrivals
 from pipelines.shards.closing import close_books, commit_run
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.exchange import Exchanges, OnDisk
 from pipelines.shards.manifest import Books, Conflict, Manifest
-from pipelines.shards.marks import SURVEY, marked
 from pipelines.shards.pack import pack_unit
 from pipelines.shards.plain import apart
-from pipelines.shards.plan import READERS, Survey, compared, make_plan
-from pipelines.shards.planned import is_whole, read_plan, units_key, write_plan
+from pipelines.shards.plan import Survey, compared, make_plan
+from pipelines.shards.planned import read_plan, units_key, write_plan
 from pipelines.shards.replay import REPLAY, forget, known_to, only, readmitted
-from pipelines.shards.storage import Storage, open_storage, read_verified
+from pipelines.shards.runs import UNREADABLE, Record, read_record, record_key, run_problems
+from pipelines.shards.storage import Storage, open_storage, put_right, read_verified
+from pipelines.shards.surveys import entries_of, look_at, read_survey
 from pipelines.shards.turns import building
-from pipelines.sources import Entry, Listing, find_objects
+from pipelines.sources import Listing, find_objects
 from pipelines.stages.process import check_stages, decodes
-from pipelines.stages.survey import survey_entries
 
+log = logging.getLogger("rayloom")
 SHUFFLED = 2**20  # inputs from which several nodes look for duplicates: few are compared before they begin
 AWAKE = 64  # workers at most that start before there is work: in a larger cluster one start is little
 Report = Callable[[str, int, int], None]  # phase, units done, units in all
@@ -97,7 +98,7 @@ def ingest(
         plan = _planned(storage, survey)
         if plan is None:
             anonymous = bool(getattr(source, "anonymous", False))
-            found = _survey(storage, arrivals, modality, settings, report, anonymous=anonymous)
+            found, digests = _survey(storage, arrivals, modality, settings, report, anonymous=anonymous)
             made = make_plan(found, settings=settings, known=known, exchange=_exchange(found.rows))
             nothing = not made.num_samples and (replay is not None or not made.num_dropped)
             if nothing_new and nothing:
@@ -105,7 +106,9 @@ def ingest(
                     forget(storage, survey)
                 return nothing_new
             plan = write_plan(storage, made, modality, survey=survey, anonymous=anonymous)
-            storage.put(_planned_key(survey), seal({"plan": plan}))
+            parts = {**arrivals.digests, "survey": [*digests, *arrivals.digests["survey"]]}
+            record = Record(plan=plan, plain=arrivals.plain, clusters=made.parts.get("clusters", []), **parts)
+            put_right(storage, record_key(survey), record.sealed())
         head = read_plan(storage, plan)
         _pack(storage, plan, report)
         left_out = _left_out(head["counts"])
@@ -156,56 +159,55 @@ def _exchange(rows: int) -> Exchanges:
     return Shuffle if several and rows >= SHUFFLED else OnDisk
 
 
-def _planned_key(survey: str) -> str:
-    return f"runs/{survey}/planned.json"
-
-
 def _planned(storage: Storage, survey: str) -> str | None:
-    """The plan that was made of a survey by a run that did not come to its end."""
+    """The plan that was made of a survey by a run that did not come to its end; None: it is made anew."""
     try:
-        plan: str = read_verified(storage, _planned_key(survey), unseal)["plan"]
-    except (FileNotFoundError, Corrupt):
+        plan = read_record(storage, survey).plan
+    except UNREADABLE:
         return None
-    return plan if is_whole(storage, plan) else None
+    for problem in run_problems(storage, f"{survey}/{plan}"):
+        log.warning("%s in %s; it is made anew", problem, storage.url)
+        return None
+    return plan
 
 
 def _survey(
     storage: Storage, arrivals: Arrivals, modality: str, settings: Mapping[str, Any], report: Report, *,
     anonymous: bool,
-) -> Survey:  # fmt: skip
-    """Look at every listed entry; what was found stays on the storage, and is read from there in parts."""
-    url, compare, survey = storage.url, compared(settings), arrivals.survey
+) -> tuple[Survey, list[str]]:  # fmt: skip
+    """Look at every listed entry; what was found stays on the storage, and is read from there in parts.
+
+    With it the BLAKE3 of the part of each chunk.
+    """
+    url, survey = storage.url, arrivals.survey
 
     def look(row: dict[str, Any]) -> dict[str, Any]:
         store, i = open_storage(url), row["id"]
+        key = survey_key(survey, i)
+        texts = read_verified(store, listing_key(survey, i), from_parquet)["entry"].to_pylist()
+
+        def told(content: bytes) -> dict[str, Any]:
+            rows, name = parquet_file(content).metadata.num_rows, blake3.blake3(content).hexdigest()
+            return {"id": i, "rows": rows, "digest": name}
+
+        put: Callable[[str, bytes], bool | None] = store.put
         try:
-            rows = read_verified(store, survey_key(survey, i), parquet_file).metadata.num_rows
+            content, part = read_verified(store, key, lambda found: (found, from_parquet(found, ["entry"])))
+            if entries_of(part) == texts:
+                return told(content)
+            raise Corrupt(f"{key} in {url} is the part of another chunk")
         except FileNotFoundError:
-            listing = read_verified(store, listing_key(survey, i), from_parquet)
-            entries = [Entry.from_json(text) for text in listing["entry"].to_pylist()]
-            kind = modalities.get(modality)
-            found = survey_entries(
-                entries, kind, settings["stages"], decode=settings["decode"], compare=compare,
-                anonymous=anonymous,
-            )  # fmt: skip
-            table = pa.Table.from_pylist(found, schema=SURVEY)
-            table = marked(table, settings=settings, patterns=kind.patterns)
-            if not store.put(survey_key(survey, i), to_parquet(table)):
-                table = read_verified(store, survey_key(survey, i), from_parquet)
-            rows = table.num_rows
-        return {"id": i, "rows": rows}
+            pass
+        except (Corrupt, KeyError) as e:
+            log.warning("%s; its entries are looked at again", e)
+            put = store.replace
+        content = look_at(texts, modalities.get(modality), settings, anonymous=anonymous)
+        return told(store.get(key) if put(key, content) is False else content)
 
-    rows = arrivals.rows + sum(row["rows"] for row in _run(look, arrivals.chunks, "survey", report))
-
-    def read(columns: list[str]) -> Iterator[pa.Table]:
-        def part(i: int) -> pa.Table:
-            return read_verified(
-                storage, survey_key(survey, i), lambda content: from_parquet(content, columns)
-            )
-
-        return ahead(part, range(arrivals.chunks + arrivals.parts), READERS)
-
-    return Survey(rows, read)
+    found = {row["id"]: row for row in _run(look, arrivals.chunks, "survey", report)}
+    rows = arrivals.rows + sum(row["rows"] for row in found.values())
+    read = read_survey(storage, survey, arrivals.chunks + arrivals.parts)
+    return Survey(rows, read), [found[i]["digest"] for i in range(arrivals.chunks)]
 
 
 def _pack(storage: Storage, plan: str, report: Report) -> None:

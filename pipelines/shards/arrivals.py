@@ -1,7 +1,7 @@
 """What a source holds and no snapshot has seen, written down in chunks for a survey."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from pipelines.shards.known import Known
 from pipelines.shards.marks import hash64
 from pipelines.shards.plain import Apart, Listed
 from pipelines.shards.spill import Spill, bucket_of, num_buckets
-from pipelines.shards.storage import Storage
+from pipelines.shards.storage import Storage, put_right
 from pipelines.sources import Entry, Listing
 from pipelines.sources.names import batches, looked_at
 
@@ -39,10 +39,16 @@ class Arrivals(NamedTuple):
     chunks: int
     parts: int = 0
     rows: int = 0
+    plain: Sequence[int] = ()  # entries of each of these parts
+    digests: Mapping[str, Sequence[str]] = {}  # BLAKE3 of the files of ids, of listing, and of these parts
 
 
 def listing_key(survey: str, chunk: int) -> str:
     return f"runs/{survey}/listing/{chunk:06}.parquet"
+
+
+def ids_key(survey: str, number: int) -> str:
+    return f"runs/{survey}/ids/{number:06}.parquet"
 
 
 def survey_key(survey: str, part: int) -> str:
@@ -69,7 +75,7 @@ def write_arrivals(
         # Other chunks are another survey: what a run left that cut them otherwise must not be taken up.
         ways = f"{'quick' if quick else ''}{'named' if apart else ''}"
         ids = _Ids(folder, blake3.blake3(f"{settings}{parent}{ways}".encode()))
-        chunks = parts = rows = 0
+        chunks, told = 0, list[int]()
 
         def plain() -> Iterator[Listed]:
             for batch in batches(found if apart else looked_at(found), BATCH):
@@ -78,10 +84,10 @@ def write_arrivals(
                 if alone and alone.found:
                     yield alone
 
-        for content, told in spread(partial(_told, apart), plain()):
-            (folder / f"part-{parts:06}").write_bytes(content)
-            ids.add(told)
-            parts, rows = parts + 1, rows + len(told)
+        for content, found_ids in spread(partial(_told, apart), plain()):
+            (folder / f"part-{len(told):06}").write_bytes(content)
+            ids.add(found_ids)
+            told.append(len(found_ids))
         fresh = _fresh(listed, known, folder) if known else None
         count = listed.rows if fresh is None else int(np.count_nonzero(fresh))
         kept = _kept(listed, fresh)
@@ -91,12 +97,40 @@ def write_arrivals(
             ids.add(chunk["id"].to_numpy())
             chunks += 1
         survey = prefix + ids.finish()
-        files = [(listing_key(survey, i), folder / f"chunk-{i:06}") for i in range(chunks)]
-        files += [(survey_key(survey, chunks + i), folder / f"part-{i:06}") for i in range(parts)]
-        files += [(f"runs/{survey}/ids/{i:06}.parquet", folder / f"ids-{i:06}") for i in range(ids.files)]
-        for _ in ahead(lambda file: storage.put(*file), files):
-            pass
-    return Arrivals(survey, chunks, parts, rows)
+        digests = {
+            "listing": _put(storage, folder, "chunk", [listing_key(survey, i) for i in range(chunks)]),
+            "survey": _put(
+                storage, folder, "part", [survey_key(survey, chunks + i) for i in range(len(told))]
+            ),
+            "ids": _put(storage, folder, "ids", [ids_key(survey, i) for i in range(ids.files)]),
+        }
+    return Arrivals(survey, chunks, len(told), sum(told), told, digests)
+
+
+def _put(storage: Storage, folder: Path, name: str, keys: list[str]) -> list[str]:
+    """Store the files of `folder` that go by `name`, in order; their BLAKE3."""
+
+    def put(number: int) -> str:
+        content = (folder / f"{name}-{number:06}").read_bytes()
+        put_right(storage, keys[number], content)
+        digest: str = blake3.blake3(content).hexdigest()
+        return digest
+
+    return list(ahead(put, range(len(keys))))
+
+
+def ids_anew(folder: Path, listed: Iterable[NDArray[np.int64]]) -> list[Path]:
+    """The files of ids in `folder`, of those of each part and then of each chunk."""
+    ids = _Ids(folder, blake3.blake3())
+    for found in listed:
+        ids.add(found)
+    ids.finish()
+    return [folder / f"ids-{i:06}" for i in range(ids.files)]
+
+
+def listing_anew(entries: list[str]) -> bytes:
+    """The file of a chunk of these entries."""
+    return to_parquet(pa.table([ids_of(entries), entries], schema=LISTING))
 
 
 class _Ids:
@@ -130,7 +164,7 @@ def _told(apart: Apart | None, listed: Listed) -> tuple[bytes, NDArray[np.int64]
     """A part of the survey, and the ids of its entries."""
     assert apart
     table = apart.rows(listed)
-    return to_parquet(table), _ids(table["entry"].to_pylist())
+    return to_parquet(table), ids_of(table["entry"].to_pylist())
 
 
 def entry_id(text: str) -> int:
@@ -140,7 +174,7 @@ def entry_id(text: str) -> int:
 
 def _table(batch: list[Entry], again: NDArray[np.uint64]) -> pa.Table:
     texts = [entry.to_json() for entry in batch]
-    ids = _ids(texts)
+    ids = ids_of(texts)
     sizes = [entry.num_bytes for entry in batch]
     flags = np.zeros(len(batch), bool)
     if len(again):
@@ -148,7 +182,7 @@ def _table(batch: list[Entry], again: NDArray[np.uint64]) -> pa.Table:
     return pa.table([ids, texts, flags, sizes], schema=_LISTED)
 
 
-def _ids(texts: list[str]) -> NDArray[np.int64]:
+def ids_of(texts: list[str]) -> NDArray[np.int64]:
     """`entry_id` of each."""
     return np.frombuffer(b"".join([blake3.blake3(text.encode()).digest(8) for text in texts]), "<i8")
 

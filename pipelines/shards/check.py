@@ -1,7 +1,8 @@
 """The proof that a dataset is whole: every object that a snapshot needs is there and is what it was."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import blake3
@@ -9,9 +10,6 @@ import crc32c
 import numpy as np
 import pyarrow as pa
 
-from pipelines.jsontext import digest
-from pipelines.parquet import from_parquet
-from pipelines.seal import Corrupt
 from pipelines.shards.closing import unit_problem
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.index import SCHEMA
@@ -25,37 +23,30 @@ from pipelines.shards.manifest import (
     plan_of,
     read_head,
 )
+from pipelines.shards.marks import hash64
 from pipelines.shards.pack import done_key, read_done
-from pipelines.shards.planned import head_key as plan_key
-from pipelines.shards.planned import left_out_key, read_plan, unit_key, unit_sizes, units_key
+from pipelines.shards.planned import unit_sizes
 from pipelines.shards.quarantine import dropped_at
-from pipelines.shards.storage import Storage, open_storage, read_verified
+from pipelines.shards.runs import UNREADABLE, Problem, other_than, run_problems, text_of
+from pipelines.shards.storage import Storage, open_storage
 from pipelines.shards.tar import BLOCK, END, walk
 
+__all__ = ["UNREADABLE", "Problem", "check", "find_problems", "report"]
 FEW = 16  # of so many members of a shard one, and always the first
-UNREADABLE = (Corrupt, FileNotFoundError, ValueError, KeyError, TypeError, pa.ArrowException)
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong, and with which object."""
-
-    key: str
-    detail: str
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.detail}"
-
-
-def check(url: str, *, share: float = 1.0) -> dict[str, Any]:
+def check(url: str, *, share: float = 1.0, seed: int | None = None) -> dict[str, Any]:
     """A report on the newest snapshot at `url`: `ok`, counts, and `problems` as text.
 
-    All digests of the chain of manifests, the plans with their quarantine, and the indexes are verified; of
-    the shards' bytes a `share`, evenly chosen. FileNotFoundError: there is nothing that could be a dataset.
+    All digests of the chain of manifests, the runs with their quarantine, and the indexes are verified; of
+    the shards' bytes a `share`, which the `seed` draws: another every time, or the one given. The report
+    names it. FileNotFoundError: there is nothing that could be a dataset.
     """
     storage = open_storage(url)
-    problems, manifest = find_problems(storage, share=share)
-    return report(problems, manifest)
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    problems, manifest = find_problems(storage, share=share, seed=seed)
+    read = len(drawn_of(manifest.shards, share, seed)) if manifest else 0
+    return {**report(problems, manifest), "read": read, "seed": seed}
 
 
 def report(problems: list[Problem], manifest: Manifest | None) -> dict[str, Any]:
@@ -71,7 +62,9 @@ def report(problems: list[Problem], manifest: Manifest | None) -> dict[str, Any]
     }
 
 
-def find_problems(storage: Storage, *, share: float = 1.0) -> tuple[list[Problem], Manifest | None]:
+def find_problems(
+    storage: Storage, *, share: float = 1.0, seed: int = 0
+) -> tuple[list[Problem], Manifest | None]:
     """Everything that is wrong, and the newest snapshot if it can be read at all."""
     problems, manifest = _chain(storage)
     if manifest is None:
@@ -79,14 +72,20 @@ def find_problems(storage: Storage, *, share: float = 1.0) -> tuple[list[Problem
     problems += [problem for i in range(len(manifest.plans)) for problem in _run(storage, manifest, i)]
     problems += _books(storage, manifest) + _marked(storage, manifest)
     dataset, keys = Dataset(storage, manifest), []
-    step = max(1, round(1 / share)) if share > 0 else len(manifest.shards) + 1
-    for i, shard in enumerate(manifest.shards):
+    drawn = drawn_of(manifest.shards, share, seed)
+    for shard in manifest.shards:
         found, table = _index(dataset, shard)
         problems += found
         if table is not None:
             keys.append(np.array([hash(key) for key in table["key"].to_pylist()], np.int64))
-        problems += _bytes(storage, shard, table, deep=i % step == 0)
+        problems += _bytes(storage, shard, table, deep=shard.digest in drawn)
     return problems + _twice(dataset, keys), manifest
+
+
+def drawn_of(shards: Sequence[Shard], share: float, seed: int) -> set[str]:
+    """Digests of a share of the shards: the nearest number, and one at least where the share is not zero."""
+    count = max(1, int(share * len(shards) + 0.5)) if share else 0
+    return set(sorted((shard.digest for shard in shards), key=lambda name: hash64(seed, name))[:count])
 
 
 def _chain(storage: Storage) -> tuple[list[Problem], Manifest | None]:
@@ -100,7 +99,7 @@ def _chain(storage: Storage) -> tuple[list[Problem], Manifest | None]:
         try:
             manifest = load(storage, number)
         except UNREADABLE as e:
-            problems.append(Problem(_listing_of(storage, key) or key, _text(e)))
+            problems.append(Problem(_listing_of(storage, key) or key, text_of(e)))
         if manifest and parent and manifest.parent != parent.digest:
             problems.append(Problem(key, f"names parent {manifest.parent}, snapshot {number - 1} is another"))
         if manifest and number == 0 and manifest.parent is not None:
@@ -119,24 +118,20 @@ def _listing_of(storage: Storage, key: str) -> str | None:
 
 
 def _run(storage: Storage, manifest: Manifest, i: int) -> Iterator[Problem]:
-    """Plan, marks and quarantine of one run: what its books rest on, and what a repair needs."""
-    plan = plan_of(manifest.plans[i])
-    key = plan_key(plan)
-    try:
-        head = plan_head(storage, plan)
-        key = units_key(plan)
-        sizes = unit_sizes(storage, plan)
-    except UNREADABLE as e:
-        yield Problem(key, _text(e))
-        return
+    """Plan, survey, marks, quarantine of one run: what its books rest on, and appends and repairs need."""
     yield from _copy(storage, manifest, i)
-    yield from _plan(storage, manifest.plans[i], head)
+    yield from run_problems(storage, manifest.plans[i])
+    plan = plan_of(manifest.plans[i])
+    try:
+        sizes = unit_sizes(storage, plan)
+    except UNREADABLE:
+        return  # told already
     shards = {shard.digest: shard for shard in manifest.shards}
     for unit, size in enumerate(sizes):
         try:
             mark = read_done(storage, plan, unit)
         except UNREADABLE as e:
-            yield Problem(done_key(plan, unit), _text(e))
+            yield Problem(done_key(plan, unit), text_of(e))
             continue
         if mark is None:
             yield Problem(done_key(plan, unit), "missing")
@@ -146,15 +141,7 @@ def _run(storage: Storage, manifest: Manifest, i: int) -> Iterator[Problem]:
         if mark.shard and shards.get(mark.shard.digest) != mark.shard:
             yield Problem(done_key(plan, unit), "names a shard that the snapshot does not")
         if mark.left_out:
-            yield from _is(storage, dropped_at(storage, plan, unit, mark.left_out), mark.left_out)
-
-
-def plan_head(storage: Storage, plan: str) -> dict[str, Any]:
-    """The head of a plan with all its fields; Corrupt when it is another record."""
-    head = read_plan(storage, plan)
-    if missing := {"settings", "classes", "units", "parts", "modality"} - head.keys():
-        raise Corrupt(f"no plan: it lacks {sorted(missing)}")
-    return head
+            yield from other_than(storage, dropped_at(storage, plan, unit, mark.left_out), mark.left_out)
 
 
 def _copy(storage: Storage, manifest: Manifest, i: int) -> Iterator[Problem]:
@@ -164,41 +151,7 @@ def _copy(storage: Storage, manifest: Manifest, i: int) -> Iterator[Problem]:
         if read_head(storage, key)["digest"] != read_head(storage, head_key(i))["digest"]:
             yield Problem(key, "is the copy of another snapshot")
     except UNREADABLE as e:
-        yield Problem(key, _text(e))
-
-
-def _plan(storage: Storage, run: str, head: Mapping[str, Any]) -> Iterator[Problem]:
-    """A plan is named by the digests of its parts, so its name says whether they are what they were."""
-    survey, _, plan = run.partition("/")
-    units = read_verified(storage, units_key(plan), from_parquet)["digest"].to_pylist()
-    for unit, want in enumerate(units):
-        yield from _is(storage, unit_key(plan, unit), want)
-    left_out, lost = [], False
-    for part in range(head["parts"].get("dropped", 0)):
-        key = left_out_key(plan, part)
-        try:
-            left_out.append(blake3.blake3(storage.get(key)).hexdigest())
-            read_verified(storage, key, from_parquet)
-        except UNREADABLE as e:
-            lost = True
-            yield Problem(key, _text(e))
-    if not lost and digest([survey, digest([head["settings"], head["classes"], units, left_out])]) != plan:
-        yield Problem(plan_key(plan), "the parts of this plan are not those it was named by")
-        yield from (
-            Problem(left_out_key(plan, i), "may be that of another plan") for i in range(len(left_out))
-        )
-
-
-def _is(storage: Storage, key: str, want: str) -> Iterator[Problem]:
-    """Whether an object has the BLAKE3 that is known of it."""
-    for _ in range(2):  # once more: a bit that flipped on the way is right the second time
-        try:
-            found = blake3.blake3(storage.get(key)).hexdigest()
-        except FileNotFoundError:
-            found = "missing"
-        if found == want:
-            return
-    yield Problem(key, found if found == "missing" else "its bytes are not what they were")
+        yield Problem(key, text_of(e))
 
 
 def _marked(storage: Storage, manifest: Manifest) -> list[Problem]:
@@ -234,7 +187,7 @@ def _index(dataset: Dataset, shard: Shard) -> tuple[list[Problem], pa.Table | No
     try:
         table = dataset.index(shard)
     except UNREADABLE as e:
-        return [Problem(shard.index_key, _text(e))], None
+        return [Problem(shard.index_key, text_of(e))], None
     if table.schema.names != SCHEMA.names or table.num_rows != shard.samples:
         return [Problem(shard.index_key, f"{table.num_rows} rows, want {shard.samples}")], None
     return [], table
@@ -336,7 +289,3 @@ def _twice(dataset: Dataset, keys: list[np.ndarray]) -> list[Problem]:
                 problems.append(Problem(shard.index_key, f"key {key} is in the dataset twice"))
             seen[key] = shard
     return problems
-
-
-def _text(error: BaseException) -> str:
-    return "missing" if isinstance(error, FileNotFoundError) else f"{error}"

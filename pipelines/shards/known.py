@@ -1,5 +1,6 @@
 """What a snapshot holds already, as a plan for the next one asks: read part by part, never as a whole."""
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.parquet import from_parquet
+from pipelines.seal import Corrupt
 from pipelines.shards.ahead import ahead
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.decisions import KNOWN, Decisions
@@ -18,6 +20,7 @@ from pipelines.shards.spill import Spill, bucket_of
 from pipelines.shards.storage import read_verified
 from pipelines.stages.splits import NAMES
 
+log = logging.getLogger("rayloom")
 _COLUMNS = ["key", "source", "content", "arrays", "label", "caption", "group", "fingerprint"]
 LEFT_OUT = ["name", "content", "reason"]
 NAMED = pa.schema(
@@ -67,12 +70,19 @@ class Known:
         return ahead(read, keys)
 
     def ids(self) -> Iterator[NDArray[np.int64]]:
-        """Ids of every entry that this snapshot and its ancestors have looked at."""
+        """Ids of every entry that this snapshot and its ancestors have looked at.
+
+        A file of them that is damaged only costs a second look: names and contents tell what is known.
+        """
         storage = self._dataset.storage
 
         def read(key: str) -> NDArray[np.int64]:
-            table = read_verified(storage, key, lambda content: from_parquet(content, ["id"]))
-            found: NDArray[np.int64] = table["id"].to_numpy()
+            try:
+                table = read_verified(storage, key, lambda content: from_parquet(content, ["id"]))
+                found: NDArray[np.int64] = table["id"].to_numpy()
+            except (Corrupt, KeyError) as e:
+                log.warning("%s; what it names is looked at again, rayloom repair makes %s anew", e, key)
+                return np.empty(0, np.int64)
             return found
 
         runs = (run.partition("/")[0] for run in self._dataset.manifest.plans)

@@ -1,6 +1,7 @@
 """A plan on storage: a file a unit, so that who packs a unit reads its rows and no others."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -10,25 +11,24 @@ from pipelines.parquet import from_parquet, to_parquet
 from pipelines.seal import Corrupt, seal, unseal
 from pipelines.shards.ahead import THREADS, ahead
 from pipelines.shards.plan import UNITS, Plan
-from pipelines.shards.storage import Storage, read_verified
+from pipelines.shards.storage import Storage, put_right, read_verified
 
 FEW = 64  # objects that are not worth threads
 
 
 def write_plan(
-    storage: Storage, plan: Plan, modality: str, *, survey: str = "", anonymous: bool = False,
-    replace: bool = False,
+    storage: Storage, plan: Plan, modality: str, *, survey: str = "", anonymous: bool = False
 ) -> str:  # fmt: skip
     """Store the plan and return the name it goes by. Its head comes last: without it there is no plan.
 
     The name covers the `survey` that it was made from: the same samples may meanwhile lie elsewhere, and a
-    plan that names the old place must not be taken up again. `anonymous`: no credentials are used. `replace`:
-    put in place of what is there, for a repair.
+    plan that names the old place must not be taken up again. `anonymous`: no credentials are used. What
+    lies there already, but was damaged, is replaced.
     """
-    name = digest([survey, plan.digest])
+    name = name_of(plan, survey)
     keys = {"units": unit_key, "dropped": left_out_key, "clusters": clusters_key}
     files = [(key(name, i), path) for what, key in keys.items() for i, path in enumerate(plan.files(what))]
-    put = storage.replace if replace else storage.put
+    put = partial(put_right, storage)
     for _ in ahead(lambda item: put(*item), files, THREADS if len(files) > FEW else 1):
         pass
     put(units_key(name), to_parquet(pa.Table.from_pylist(plan.dealt, schema=UNITS)))
@@ -40,6 +40,11 @@ def write_plan(
     }  # fmt: skip
     put(head_key(name), seal(head))
     return name
+
+
+def name_of(plan: Plan, survey: str) -> str:
+    """What a plan goes by on storage."""
+    return digest([survey, plan.digest])
 
 
 def head_key(plan: str) -> str:
@@ -60,18 +65,6 @@ def clusters_key(plan: str, part: int) -> str:
 
 def left_out_key(plan: str, part: int) -> str:
     return f"quarantine/{plan}/survey-{part:06}.parquet"
-
-
-def is_whole(storage: Storage, plan: str) -> bool:
-    """Whether every object of a plan is there."""
-    try:
-        head = read_plan(storage, plan)
-    except (FileNotFoundError, Corrupt):
-        return False
-    keys = {units_key(plan), *(unit_key(plan, unit) for unit in range(head["units"]))}
-    keys |= {left_out_key(plan, part) for part in range(head["parts"].get("dropped", 0))}
-    keys |= {clusters_key(plan, part) for part in range(head["parts"].get("clusters", 0))}
-    return keys <= {*storage.list(f"runs/{plan}/"), *storage.list(f"quarantine/{plan}/")}
 
 
 def is_of_plan(key: str, plan: str) -> bool:

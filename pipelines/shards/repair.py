@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import modalities
 from pipelines.jsontext import digest
-from pipelines.parquet import from_parquet
-from pipelines.shards.check import UNREADABLE, Problem, find_problems, plan_head
+from pipelines.shards.check import UNREADABLE, Problem, find_problems
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.known import Known
 from pipelines.shards.manifest import (
@@ -32,11 +32,13 @@ from pipelines.shards.pack import (
     read_done,
     seal_done,
 )
-from pipelines.shards.plan import Survey, make_plan
-from pipelines.shards.planned import is_of_plan, read_plan, read_unit, write_plan
+from pipelines.shards.plan import Plan, Survey, make_plan
+from pipelines.shards.planned import is_of_plan, name_of, read_plan, read_unit, write_plan
 from pipelines.shards.quarantine import dropped_at
 from pipelines.shards.replay import REPLAY, known_to, names_of
-from pipelines.shards.storage import Storage, read_verified
+from pipelines.shards.runs import Record, plan_head, record_key, record_of
+from pipelines.shards.storage import Storage
+from pipelines.shards.surveys import read_survey, record_anew, surveyed_anew
 from pipelines.shards.tar import TarWriter
 
 Settings = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # of a job: what decides the bytes
@@ -55,24 +57,40 @@ def repair(storage: Storage, *, settings_of: Settings) -> Repaired:
     """Rebuild what `rayloom check` finds damaged, and check again.
 
     Manifests come from their copies and the marks of their runs; shards from their own intact members or the
-    sources; indexes, marks and quarantine from the sources, by the plan; plans from the survey. What is put
-    in place has the bytes that the manifest names, or is left as it was.
+    sources; indexes, marks and quarantine from the sources, by the plan; plans from the survey; the survey
+    from its listing and the sources. What is put in place has the bytes that the manifest, the plan's name
+    or the run's record names, or is left as it was. One may need another, so it goes on while that helps.
     """
     problems, manifest = find_problems(storage)
     done = Repaired()
     if problems and (manifest is None or any(p.key.startswith("manifest/") for p in problems)):
         done.objects += _manifests(storage)
         problems, manifest = find_problems(storage)
-    if manifest is not None and problems:
+    while manifest is not None and problems:
         damaged = {problem.key for problem in problems}
-        done.objects += _plans(storage, manifest, damaged, settings_of)
+        placed = list(_runs(storage, manifest, damaged, settings_of))
         damaged |= {
             problem.key for problem in find_problems(storage, share=0.0)[0]
         }  # what a lost plan had hidden
-        done.objects += _units(storage, manifest, damaged)
-        problems, manifest = find_problems(storage)
-    done.left, done.digest = problems, manifest.digest if manifest else ""
+        placed += _units(storage, manifest, damaged)
+        done.objects += placed
+        before, (problems, manifest) = problems, find_problems(storage)
+        if not placed or problems == before:
+            break  # else there is more to make others from
+    done.left = [_advised(problem) for problem in problems]
+    done.digest = manifest.digest if manifest else ""
     return done
+
+
+def _advised(problem: Problem) -> Problem:
+    """What is left, and what to do."""
+    if re.match(r"runs/[^/]+/(ids|listing|survey|clusters)/|runs/[^/]+/planned", problem.key):
+        advice = (
+            "not made anew: its sources, or what else it is made from, are not what they were; put them back "
+            "and repair again. No sample needs it, and ingests go on"
+        )
+        return Problem(problem.key, f"{problem.detail}; {advice}")
+    return problem
 
 
 def _manifests(storage: Storage) -> Iterator[str]:
@@ -135,36 +153,62 @@ def _marked_shards(storage: Storage, head: dict[str, Any]) -> list[Shard]:
     return shards
 
 
-def _plans(storage: Storage, manifest: Manifest, damaged: set[str], settings_of: Settings) -> Iterator[str]:
+def _runs(storage: Storage, manifest: Manifest, damaged: set[str], settings_of: Settings) -> Iterator[str]:
+    """Copies of heads, then what each run was made from, then its plan, then the record of both."""
     for number, run in enumerate(manifest.plans):
-        plan = plan_of(run)
+        survey, _, plan = run.rpartition("/")
         key = f"runs/{plan}/head.json"
-        if key in damaged and _readable(storage, number):
-            snapshot = load(storage, number)
+        if not _readable(storage, number):
+            continue
+        snapshot = load(storage, number)
+        if key in damaged:
             storage.replace(copy_key(snapshot), head_of(snapshot))
             yield key
-        keys = {key for key in damaged if is_of_plan(key, plan)}
-        if keys and _planned_again(storage, load(storage, number), settings_of):
-            yield from sorted(keys)
-
-
-def _planned_again(storage: Storage, snapshot: Manifest, settings_of: Settings) -> bool:
-    """Make the plan of a snapshot anew from its survey, and put it where it was; False when it is another."""
-    survey, _, plan = snapshot.plans[-1].partition("/")
-    settings = settings_of(snapshot.job)
-    if digest([snapshot.modality, settings]) != snapshot.settings:
-        return False
-    try:
-        keys = list(storage.list(f"runs/{survey}/survey/"))
-        tables = [read_verified(storage, key, from_parquet) for key in keys]
-        known = _known(storage, snapshot, survey)
-        found = Survey(sum(t.num_rows for t in tables), lambda columns: (t.select(columns) for t in tables))
-        made = make_plan(found, settings=settings, known=known)
+        settings = settings_of(snapshot.job)
+        if digest([snapshot.modality, settings]) != snapshot.settings:
+            continue  # of another version
         anonymous = bool(snapshot.job.get("source", {}).get("anonymous", False))
-        name = write_plan(storage, made, snapshot.modality, survey=survey, anonymous=anonymous, replace=True)
+        if any(key.startswith(f"runs/{survey}/") for key in damaged):
+            yield from _surveyed(storage, snapshot, damaged, settings, anonymous=anonymous)
+        keys = sorted(key for key in damaged if is_of_plan(key, plan))
+        lost = record_key(survey) in damaged
+        if (keys or lost) and (made := _planned_again(storage, snapshot, settings)):
+            write_plan(storage, made, snapshot.modality, survey=survey, anonymous=anonymous)
+            yield from keys
+            if lost and (record := _recorded(storage, run, made)):
+                storage.replace(record_key(survey), record.sealed())
+                yield record_key(survey)
+
+
+def _surveyed(
+    storage: Storage, snapshot: Manifest, damaged: set[str], settings: Mapping[str, Any], *, anonymous: bool
+) -> Iterator[str]:
+    run = snapshot.plans[-1]
+    try:
+        record = record_of(storage, run)
     except UNREADABLE:
-        return False
-    return name == plan
+        return  # nothing says which bytes are wanted
+    kind = modalities.get(snapshot.modality)
+    yield from surveyed_anew(storage, run, record, damaged, kind, settings, anonymous=anonymous)
+
+
+def _recorded(storage: Storage, run: str, plan: Plan) -> Record | None:
+    try:
+        return record_anew(storage, run, plan.parts.get("clusters", []))
+    except UNREADABLE:
+        return None
+
+
+def _planned_again(storage: Storage, snapshot: Manifest, settings: Mapping[str, Any]) -> Plan | None:
+    """The plan of a snapshot made anew from its survey; None when that gives another, or nothing."""
+    survey, _, plan = snapshot.plans[-1].rpartition("/")
+    try:
+        read = read_survey(storage, survey, len(list(storage.list(f"runs/{survey}/survey/"))))
+        rows = sum(table.num_rows for table in read(["status"]))
+        made = make_plan(Survey(rows, read), settings=settings, known=_known(storage, snapshot, survey))
+    except UNREADABLE:
+        return None
+    return made if name_of(made, survey) == plan else None
 
 
 def _known(storage: Storage, snapshot: Manifest, survey: str) -> Known | None:

@@ -40,7 +40,7 @@ class Storage(ABC):
 
     @abstractmethod
     def replace(self, key: str, content: bytes | Path) -> None:
-        """Put `content` at `key`, whatever was there; only a repair does that."""
+        """Put `content` at `key`, whatever was there; only what was damaged is replaced."""
 
     @abstractmethod
     def get(self, key: str, offset: int = 0, size: int | None = None) -> bytes:
@@ -112,6 +112,14 @@ def read_verified(storage: Storage, key: str, parse: Callable[[bytes], T]) -> T:
         return parse(storage.get(key))
     except Corrupt as e:
         raise Corrupt(f"{key} in {storage.url} is damaged: {e}") from e
+
+
+def put_right(storage: Storage, key: str, content: bytes | Path) -> None:
+    """Put what belongs at `key`; what a run that died left there, and was damaged since, is replaced."""
+    if not storage.put(key, content):
+        content = content.read_bytes() if isinstance(content, Path) else content
+        if storage.get(key) != content:
+            storage.replace(key, content)
 
 
 class LocalStorage(Storage):
