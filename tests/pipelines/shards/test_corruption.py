@@ -1,25 +1,47 @@
 """Hundreds of ways to damage a finished dataset: every one is noticed, and repaired to the same bytes."""
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import blake3
 import pytest
 
 from jobs.chaos.memo import Memo
-from jobs.chaos.small import SETTINGS
 from jobs.chaos.world import Chances, MemoryStorage, World
+from jobs.config.schema import IngestJob
+from jobs.storage import settings_of
 from pipelines.shards.check import find_problems
 from pipelines.shards.index import Row, write_index
 from pipelines.shards.manifest import Books, Manifest, Shard, commit, load
 from pipelines.shards.repair import repair
-from pipelines.shards.storage import LocalStorage
+from pipelines.shards.storage import LocalStorage, open_storage
 from pipelines.shards.tar import Member, TarWriter
 
-NEEDED = ("manifest/", "shards/", "index/", "quarantine/", "runs/")
-CASES = 420
+# Every file of a dataset by what it is, as a real run leaves it; no other name may be there.
+KINDS = {
+    "head": r"manifest/\d{6}\.json",
+    "shards of a snapshot": r"manifest/\d{6}-\w{16}\.parquet",
+    "shard": r"shards/\w{64}\.tar",
+    "index": r"index/\w{64}\.parquet",
+    "quarantine of a plan": r"quarantine/\w+/survey-\d{6}\.parquet",
+    "quarantine of a unit": r"quarantine/\w+/\d{6}-\w{16}\.parquet",
+    "ids": r"runs/\w+/ids/\d{6}\.parquet",
+    "listing": r"runs/\w+/listing/\d{6}\.parquet",
+    "survey": r"runs/\w+/survey/\d{6}\.parquet",
+    "record": r"runs/\w+/planned\.json",
+    "plan": r"runs/\w+/plan\.json",
+    "units": r"runs/\w+/units\.parquet",
+    "unit": r"runs/\w+/units/\d{6}\.parquet",
+    "clusters": r"runs/\w+/clusters/\d{6}\.parquet",
+    "mark": r"runs/\w+/done/\d{6}\.json",
+    "copy of a head": r"runs/\w+/head\.json",
+}
+LOGS = ("runs/progress.jsonl",)  # what a run told its user: nobody reads it again
+ONLY = {"surveyed": {"clusters", "quarantine of a plan"}, "plain": {"quarantine of a unit"}}
 
 
 def flip_bit(content: bytes, rng: random.Random, alike: list[bytes]) -> bytes | None:
@@ -66,39 +88,45 @@ def turn(content: bytes, rng: random.Random, alike: list[bytes]) -> bytes | None
 
 
 DAMAGES: list[Callable[[bytes, random.Random, list[bytes]], bytes | None]] = [
-    flip_bit, cut, swap, lose, zero, flip_bit, turn, add, empty, flip_bit,
+    flip_bit, cut, swap, lose, zero, flip_bit, turn, add, empty, flip_bit, flip_bit,
 ]  # fmt: skip
 
 
-def settings_of(job: object) -> dict[str, object]:
-    return SETTINGS
+def kind_of(key: str) -> str:
+    [kind] = [kind for kind, pattern in KINDS.items() if re.fullmatch(pattern, key)]
+    return kind
 
 
-@pytest.fixture
-def world(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """The finished dataset in memory."""
+@pytest.fixture(params=["surveyed", "plain"])
+def world(
+    request: pytest.FixtureRequest,
+    built: dict[str, IngestJob],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> World:
+    """One of them in memory."""
     monkeypatch.setenv("RAYLOOM_SANDBOX", "0")
-    world, storage = World(0, Chances(), tmp_path), LocalStorage(finished)
-    world.objects = {key: (storage.get(key), 0.0) for key in storage.list("")}
+    world, storage = World(0, Chances(), tmp_path), open_storage(built[request.param].output)
+    world.objects = {key: (storage.get(key), 0.0) for key in storage.list("") if key not in LOGS}
+    absent = set().union(*ONLY.values()) - ONLY[request.param]
+    assert {kind_of(key) for key in world.objects} == KINDS.keys() - absent
     return world
 
 
+@pytest.mark.ray
 def test_every_damage_is_noticed_and_repaired(world: World, tmp_path: Path) -> None:
     storage, rng = MemoryStorage(world), random.Random(0)
     want = load(storage).digest
     golden = dict(world.objects)
-    needed = [k for k in golden if k.startswith(NEEDED) and "/survey/" not in k and "/clusters/" not in k]
     kinds = Counter[tuple[str, str]]()
     (tars := tmp_path / "tars").mkdir()
     with Memo(tars)():  # pure functions of content remember their results; no file is read twice
         assert find_problems(storage)[0] == []
-        for case in range(CASES):
-            key = needed[case % len(needed)]
-            damage = DAMAGES[case // len(needed) % len(DAMAGES)]
+        for case, (damage, key) in enumerate(product(DAMAGES, golden)):
             if (key, damage) == ("manifest/000001.json", lose):
                 continue  # then the snapshot is not committed yet: see below
-            kind = (key.split("/")[0], key.rpartition(".")[2])
-            alike = [golden[k][0] for k in needed if (k.split("/")[0], k.rpartition(".")[2]) == kind]
+            folder, ending = key.split("/")[0], key.rpartition(".")[2]
+            alike = [golden[k][0] for k in golden if k.startswith(f"{folder}/") and k.endswith(ending)]
             changed = damage(golden[key][0], rng, alike)
             told = f"case {case}: {damage.__name__} of {key}"
             assert changed != golden[key][0], told
@@ -109,11 +137,10 @@ def test_every_damage_is_noticed_and_repaired(world: World, tmp_path: Path) -> N
             done = repair(storage, settings_of=settings_of)
             assert done.left == [], f"{told} was not repaired: {done.left}"
             assert done.digest == want
-            assert {k: world.objects[k][0] for k in needed} == {k: golden[k][0] for k in needed}, told
-            kinds[damage.__name__, kind[0]] += 1
+            assert {k: v[0] for k, v in world.objects.items()} == {k: v[0] for k, v in golden.items()}, told
+            kinds[damage.__name__, kind_of(key)] += 1
     assert sum(kinds.values()) >= 400
-    assert {where for _, where in kinds} == {name.rstrip("/") for name in NEEDED}
-    assert {what for what, _ in kinds} == {damage.__name__ for damage in DAMAGES}
+    assert kinds.keys() == {(damage.__name__, kind_of(key)) for damage in DAMAGES for key in golden}
 
 
 def test_a_snapshot_whose_head_is_gone_is_as_before_its_commit(world: World) -> None:
