@@ -188,9 +188,9 @@ def _survey(
 
         def told(content: bytes) -> dict[str, Any]:
             rows, name = parquet_file(content).metadata.num_rows, blake3.blake3(content).hexdigest()
-            return {"id": i, "rows": rows, "digest": name}
+            return {"id": i, "rows": rows, "digest": name, "problem": problem}
 
-        put: Callable[[str, bytes], bool | None] = store.put
+        problem = ""
         try:
             content, part = read_verified(store, key, lambda found: (found, from_parquet(found, ["entry"])))
             if entries_of(part) == texts:
@@ -199,12 +199,18 @@ def _survey(
         except FileNotFoundError:
             pass
         except (Corrupt, KeyError) as e:
-            log.warning("%s; its entries are looked at again", e)
-            put = store.replace
+            problem = f"{key} of {url}: {e}"
         content = look_at(texts, modalities.get(modality), settings, anonymous=anonymous)
-        return told(store.get(key) if put(key, content) is False else content)
+        if problem:
+            store.replace(key, content)
+        elif not store.put(key, content):  # of two who looked, the first one counts
+            content = store.get(key)
+        return told(content)
 
     found = {row["id"]: row for row in _run(look, arrivals.chunks, "survey", report)}
+    for row in found.values():
+        if row["problem"]:
+            log.warning("%s; what it told was looked at again", row["problem"])
     rows = arrivals.rows + sum(row["rows"] for row in found.values())
     read = read_survey(storage, survey, arrivals.chunks + arrivals.parts)
     return Survey(rows, read), [found[i]["digest"] for i in range(arrivals.chunks)]

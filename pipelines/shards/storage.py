@@ -1,5 +1,6 @@
 """Where datasets live: a few operations; the first either creates an object whole or does nothing."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from pipelines.seal import Corrupt
 from pipelines.sources.stores import local_path
 
+log = logging.getLogger("rayloom")
 SCHEMES = ("file", "memory", "s3", "gs", "gcs", "az", "abfs", "abfss")
 STAGING = ".staging"  # of a local dataset: what is being written; no key is ever below it
 CHUNK_BYTES = 8 * 2**20  # of an object store at a time
@@ -119,6 +121,7 @@ def put_right(storage: Storage, key: str, content: bytes | Path) -> None:
     if not storage.put(key, content):
         content = content.read_bytes() if isinstance(content, Path) else content
         if storage.get(key) != content:
+            log.warning("%s in %s was damaged; it is written anew", key, storage.url)
             storage.replace(key, content)
 
 
