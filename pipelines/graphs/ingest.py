@@ -192,14 +192,16 @@ def _survey(
 
         problem = ""
         try:
-            content, part = read_verified(store, key, lambda found: (found, from_parquet(found, ["entry"])))
-            if entries_of(part) == texts:
+            content, looked_at = read_verified(
+                store, key, lambda found: (found, entries_of(from_parquet(found, ["entry"])))
+            )
+            if looked_at == texts:
                 return told(content)
             raise Corrupt(f"{key} in {url} is the part of another chunk")
         except FileNotFoundError:
             pass
-        except (Corrupt, KeyError) as e:
-            problem = f"{key} of {url}: {e}"
+        except Corrupt as e:
+            problem = f"{e}"
         content = look_at(texts, modalities.get(modality), settings, anonymous=anonymous)
         if problem:
             store.replace(key, content)

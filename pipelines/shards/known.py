@@ -76,14 +76,19 @@ class Known:
         """
         storage = self._dataset.storage
 
+        def parse(content: bytes) -> NDArray[np.int64]:
+            table = from_parquet(content, ["id"])
+            if not table.num_columns:
+                raise Corrupt("it holds no ids")
+            found: NDArray[np.int64] = table["id"].to_numpy()
+            return found
+
         def read(key: str) -> NDArray[np.int64]:
             try:
-                table = read_verified(storage, key, lambda content: from_parquet(content, ["id"]))
-                found: NDArray[np.int64] = table["id"].to_numpy()
-            except (Corrupt, KeyError) as e:
-                log.warning("%s; what it names is looked at again, rayloom repair makes %s anew", e, key)
+                return read_verified(storage, key, parse)
+            except Corrupt as e:
+                log.warning("%s; what it names is looked at again, and rayloom repair makes it anew", e)
                 return np.empty(0, np.int64)
-            return found
 
         runs = (run.partition("/")[0] for run in self._dataset.manifest.plans)
         return ahead(read, (key for run in runs for key in storage.list(f"runs/{run}/ids/")))

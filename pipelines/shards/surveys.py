@@ -38,6 +38,8 @@ def look_at(texts: list[str], kind: Modality, settings: Mapping[str, Any], *, an
 
 def entries_of(part: pa.Table) -> list[str]:
     """The entries that a part of the survey looked at: each has a row, or several together."""
+    if "entry" not in part.schema.names:
+        raise Corrupt("it is no part of a survey")
     texts = part["entry"].to_pylist()
     return [text for i, text in enumerate(texts) if not i or text != texts[i - 1]]
 

@@ -12,6 +12,7 @@ import pytest
 from jobs.config.schema import IngestJob
 from jobs.ingest import ingest_dataset
 from jobs.storage import settings_of
+from pipelines.seal import seal
 from pipelines.shards.check import find_problems
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.repair import repair
@@ -157,18 +158,42 @@ def test_damage_before_there_is_a_plan_is_made_anew(
         assert objects(storage) == golden
 
 
-def test_a_lost_record_is_not_made_of_what_is_incomplete(built: dict[str, IngestJob], tmp_path: Path) -> None:
-    job = copied(built["plain"], tmp_path / "data")
+@pytest.mark.parametrize(
+    ("name", "run", "lost"), [("plain", 0, ("ids", "listing", "survey")), ("surveyed", 1, ("ids", "listing"))]
+)
+def test_a_lost_record_is_not_made_of_what_is_incomplete(
+    name: str, run: int, lost: tuple[str, ...], built: dict[str, IngestJob], tmp_path: Path
+) -> None:
+    job = copied(built[name], tmp_path / "data")
     storage, manifest = open_storage(job.output), Dataset.open(job.output).manifest
     golden = objects(storage)
-    survey = manifest.plans[0].split("/")[0]
-    for ending in ("listing/000000.parquet", "ids/000000.parquet", "survey/000001.parquet"):
-        key = one(storage, survey, ending)
+    survey = manifest.plans[run].split("/")[0]
+    for folder in lost:
+        [*_, key] = storage.list(f"runs/{survey}/{folder}/")
         storage.delete(key)
         storage.delete(record_key(survey))
         done = repair(storage, settings_of=settings_of)
-        assert record_key(survey) in {problem.key for problem in done.left}, ending
+        assert record_key(survey) in {problem.key for problem in done.left}, folder
         assert done.digest == manifest.digest
         storage.replace(key, golden[key])
     assert repair(storage, settings_of=settings_of).objects == [record_key(survey)]
     assert objects(storage) == golden
+
+
+def test_a_run_without_a_record_of_digests_is_checked_by_its_seals(
+    built: dict[str, IngestJob], tmp_path: Path
+) -> None:
+    """As runs were before there was one."""
+    job = copied(built["surveyed"], tmp_path / "data")
+    storage = open_storage(job.output)
+    survey, plan = Dataset.open(job.output).manifest.plans[0].split("/")
+    storage.replace(record_key(survey), seal({"plan": plan}))
+    assert find_problems(storage)[0] == []
+    keys = [
+        key for run in (survey, plan) for key in storage.list(f"runs/{run}/") if key.endswith("0.parquet")
+    ]
+    assert len(keys) == 5  # ids, listing, survey, unit, clusters
+    for key in keys:
+        flip(storage, key)
+    assert {problem.key for problem in find_problems(storage)[0]} == set(keys)
+    assert not ingest_dataset(job).added
