@@ -1,18 +1,37 @@
-"""What must hold of a dataset whatever happened while it was built. Every test of faults ends here."""
+"""What must hold of a dataset whatever happened while it was built. Every test of faults ends here.
 
+|    | what must hold                          | asked by                                               |
+|----|-----------------------------------------|--------------------------------------------------------|
+| I1 | nothing is lost, the books close        | violations                                             |
+| I2 | nothing is there twice                  | violations                                             |
+| I3 | the same bytes                          | violations                                             |
+| I4 | no reader ever sees a part              | watched, while builders work; torn, at an instant      |
+| I5 | only what is bad is left out            | violations                                             |
+| I6 | nothing is left over                    | swept, after the real gc; violations, of uploads alone |
+| I7 | an end within a limit, and a known code | kills.Kill.problems, world.STEPS, pytest's timeouts    |
+| I8 | training goes on with the same samples  | by I3, for the manifest's digest decides the order:    |
+|    | and losses                              | tests/pipelines/loading, tests/jobs/test_elastic.py    |
+"""
+
+import threading
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 import blake3
 
 from pipelines.seal import Corrupt
 from pipelines.shards.check import UNREADABLE, find_problems
 from pipelines.shards.dataset import Dataset
-from pipelines.shards.manifest import latest, load
+from pipelines.shards.gc import collect
+from pipelines.shards.manifest import Conflict, latest, load
 from pipelines.shards.quarantine import dropped_keys
-from pipelines.shards.storage import Storage
+from pipelines.shards.storage import STAGING, LocalStorage, Storage
 
+LOOK_S: Final = 0.05  # between two looks of a reader, who also rests four times as long as he looked
 Fate = tuple[str, str]  # name of a source object, written | quarantined | duplicate | filtered
 
 
@@ -23,6 +42,7 @@ class Truth:
     fates: Mapping[str, str]  # name of each input -> written, quarantined, duplicate, filtered
     digest: str  # of the manifest
     objects: Mapping[str, str] = field(default_factory=dict)  # key -> BLAKE3 of shards, indexes, quarantine
+    keys: frozenset[str] = frozenset()  # of all that is there
 
 
 def truth_of(storage: Storage) -> Truth:
@@ -30,7 +50,8 @@ def truth_of(storage: Storage) -> Truth:
     dataset = Dataset(storage, load(storage))
     fates = {row.source: "written" for _, row in dataset}
     fates |= {row["name"]: row["status"] for row in dataset.dropped()}
-    return Truth(fates=fates, digest=dataset.manifest.digest, objects=_objects(dataset))
+    keys = frozenset(storage.list(""))
+    return Truth(fates=fates, digest=dataset.manifest.digest, objects=_objects(dataset), keys=keys)
 
 
 def _objects(dataset: Dataset) -> dict[str, str]:
@@ -56,13 +77,52 @@ def torn(storage: Storage) -> list[str]:
     return [f"I4 a reader sees part of {key}" for key in wrong]
 
 
-def violations(storage: Storage, truth: Truth, *, thorough: bool = False) -> list[str]:
-    """Every invariant that does not hold, by its number; `thorough` asks `rayloom check` as well.
+@contextmanager
+def watched(storage: Storage) -> Iterator[list[str]]:
+    """A reader in a thread, who looks every LOOK_S while builders work. Gives what he saw broken (I4)."""
+    seen: list[str] = []
+    over = threading.Event()
 
-    I1 nothing lost, I2 nothing twice, I3 the same bytes, I4 nothing partial, I5 only what is bad is left out,
-    I6 no unfinished upload. (I7, an end within a limit, is held by whoever runs the fault; I8, the order of
-    training, follows from I3: the order is a function of the manifest digest.)
+    def read() -> None:
+        while not over.is_set():
+            began = time.monotonic()
+            try:
+                broken = torn(storage)
+            except Exception as e:
+                broken = [f"I4 a reader fails: {type(e).__name__}: {e}"]
+            seen.extend(text for text in broken if text not in seen)
+            over.wait(max(LOOK_S, 4 * (time.monotonic() - began)))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+def swept(
+    storage: Storage, truth: Truth, *, thorough: bool = False, older_than_s: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[str]:  # fmt: skip
+    """Run the real gc; then every invariant that does not hold, and whatever gc should have removed (I6).
+
+    For datasets on which nobody works any more, whatever died there before.
     """
+    try:
+        collect(storage, older_than_s=older_than_s, clock=clock)
+    except (*UNREADABLE, Conflict) as e:
+        return [f"I6 gc fails: {type(e).__name__}: {e}", *violations(storage, truth)]
+    found = violations(storage, truth, thorough=thorough)
+    found += [f"I6 {key} is left over" for key in storage.list("") if key not in truth.keys]
+    if isinstance(storage, LocalStorage):  # looked at past our own code, which may not see them
+        found += [f"I6 {path.name} is left in {STAGING}" for path in storage.root.glob(f"{STAGING}/*")]
+    return found
+
+
+def violations(storage: Storage, truth: Truth, *, thorough: bool = False) -> list[str]:
+    """Every invariant that does not hold, by its number; `thorough` asks `rayloom check` as well."""
     try:
         dataset = Dataset(storage, load(storage))
         written = [row for _, row in dataset]

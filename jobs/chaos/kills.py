@@ -14,20 +14,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final
 
-from jobs.chaos.invariants import Truth, torn, truth_of, violations
+from jobs.chaos.invariants import Truth, swept, torn, truth_of, watched
+from jobs.failures import CLUSTER, OK
 from pipelines.shards.manifest import latest
 from pipelines.shards.storage import LocalStorage
 
 VICTIMS: Final = ("driver", "worker", "raylet")
 PATHS: Final = {"surveyed": "exact", "plain": "none"}  # what dedup decides: plain objects are opened once
+KINDS: Final = ("survey", "units", "shards", "done")  # of objects, which every run on both paths writes
+LATEST: Final = 75  # per cent: of what is left then, a killer on a busy machine is still in time
+ENDS: Final = {  # a job whose worker died goes on; Ray itself ends one without a raylet, with 1 and no word
+    "driver": (-signal.SIGKILL,), "worker": (OK,), "raylet": (1, CLUSTER),
+}  # fmt: skip
 LIMIT_S: Final = 240.0  # of one run (I7)
 ATTEMPTS: Final = 4
-PICTURES: Final = 120
+PICTURES: Final = 240
 
 
 @dataclass(frozen=True)
@@ -35,13 +41,29 @@ class Kill:
     """Which process died, at which moment of the job, and how the job ended that time."""
 
     victim: str
-    moment: str
-    code: int
-    happened: bool
+    moment: str  # done:25% of what this run had to write
+    code: int | None  # None: it had not ended within LIMIT_S
+    happened: bool  # before there was a snapshot
+    error: str = ""
+
+    def problems(self) -> list[str]:
+        """A kill that did not happen proves nothing; one that did has to end the job, in a known way (I7)."""
+        if self.code is None:
+            return [f"I7 no end within {LIMIT_S:g} s"]
+        if not self.happened:
+            return [f"nobody was killed: the job had ended before, with {self.code} {self.error}"]
+        if self.code not in ENDS[self.victim]:
+            return [f"I7 exit code {self.code}, want one of {ENDS[self.victim]}: {self.error}"]
+        return []
 
 
-def write_job(folder: Path, *, pictures: int = PICTURES, seed: int = 0, path: str = "surveyed") -> Path:
-    """A source with a bad file and a double in it, and the job file that ingests it by one of PATHS."""
+def write_job(
+    folder: Path, *, pictures: int = PICTURES, samples: int = 2, seed: int = 0, path: str = "surveyed"
+) -> Path:
+    """A source with a bad file and a double in it, and the job file that ingests it by one of PATHS.
+
+    Few `samples` a shard make many units: a second of packing, in which there is time to kill.
+    """
     import numpy as np
     from PIL import Image
 
@@ -56,47 +78,74 @@ def write_job(folder: Path, *, pictures: int = PICTURES, seed: int = 0, path: st
     job = folder / "job.yaml"
     job.write_text(
         f"kind: ingest\nmodality: image\nsource: {{uri: {source}}}\noutput: {folder / 'data'}\n"
-        f"shards: {{max_samples: 10}}\ndedup: {PATHS[path]}\nworkers: 2\n"
+        f"shards: {{max_samples: {samples}}}\ndedup: {PATHS[path]}\nworkers: 2\n"
     )
     return job
 
 
-def run_job(job: Path, output: Path) -> int:
-    """The same job in peace; its exit code."""
-    command = [sys.executable, "-m", "jobs.cli", "run", str(job), f"output={output}"]
-    done = subprocess.run(
-        command, env=_environment(), timeout=LIMIT_S, stdout=subprocess.DEVNULL, check=False
-    )
-    return done.returncode
+def run_job(job: Path, output: Path) -> int | None:
+    """The same job in peace; its exit code, or None when it does not end."""
+    with _started(job, output) as process:
+        return _code(process, time.monotonic() + LIMIT_S)[0]
 
 
-def killed_run(job: Path, output: Path, victim: str, moment: str) -> Kill:
-    """Run the job and kill `victim` once `output` has so many objects of a kind: `moment` is "done:3"."""
+def killed_run(job: Path, output: Path, victim: str, moment: str, whole: Truth) -> Kill:
+    """Run the job, and kill `victim` once this run has written so much of what it will write of a kind.
+
+    `moment` is "done:25%": 0% is the first object and 100% the last, by what there is in the `whole`. Of a
+    kind that earlier runs have written, it is that share of the done-markers.
+    """
+    kind, _, share = moment.partition(":")
+    wanted = {name: sum(PurePath(key).match(_objects(name)) for key in whole.keys) for name in KINDS}
+    before = {name: sum(1 for _ in output.glob(_objects(name))) for name in KINDS}
+    if before[kind] >= wanted[kind]:
+        kind = "done"
+    left = wanted[kind] - before[kind]
+    count = before[kind] + 1 + int(max(0, left - 1) * int(share.rstrip("%")) / 100)
+    deadline, happened = time.monotonic() + LIMIT_S, False
+    family: list[Any] = []
+    with _started(job, output) as process:
+        while process.poll() is None and time.monotonic() < deadline:
+            if sum(1 for _ in output.glob(_objects(kind))) >= count:
+                family = _family(process.pid)
+                if _kill(process.pid, family, victim):
+                    happened = latest(LocalStorage(output)) is None
+                    break
+            time.sleep(0.01)
+        code, error = _code(process, deadline)
+    _end(family)
+    return Kill(victim, moment, code, happened, error)
+
+
+def _objects(kind: str) -> str:
+    """The pattern of their keys."""
+    return "shards/*" if kind == "shards" else f"runs/*/{kind}/*"
+
+
+@contextlib.contextmanager
+def _started(job: Path, output: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The job in a process of its own, which is gone afterwards."""
     command = [sys.executable, "-m", "jobs.cli", "run", str(job), f"output={output}"]
     process = subprocess.Popen(
         command, env=_environment(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    kind, _, count = moment.partition(":")
-    objects = "shards/*" if kind == "shards" else f"runs/*/{kind}/*"
-    deadline, happened = time.monotonic() + LIMIT_S, False
-    family: list[Any] = []
     try:
-        while process.poll() is None and time.monotonic() < deadline:
-            if sum(1 for _ in output.glob(objects)) >= int(count):
-                family = _family(process.pid)
-                happened = _kill(process.pid, family, victim)
-                break
-            time.sleep(0.01)
-        _, error = process.communicate(timeout=max(1.0, deadline - time.monotonic()))
-        # Ray itself ends a driver whose raylet is gone, with 1 and without a word.
-        if process.returncode not in (0, 4, 5, -signal.SIGKILL, *([1] if victim == "raylet" else [])):
-            raise AssertionError(f"exit code {process.returncode}: {error.decode()[-2000:]}")
+        yield process
     finally:
         if process.poll() is None:
             family = _family(process.pid)
             process.kill()
-        _end(family)
-    return Kill(victim, moment, process.returncode, happened)
+            _end(family)
+        process.communicate()
+
+
+def _code(process: subprocess.Popen[bytes], deadline: float) -> tuple[int | None, str]:
+    """How it ended, and the last it said."""
+    try:
+        _, error = process.communicate(timeout=max(1.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return None, ""
+    return process.returncode, error.decode(errors="replace")[-2000:]
 
 
 def _family(driver: int) -> list[Any]:
@@ -110,7 +159,10 @@ def _family(driver: int) -> list[Any]:
 
 
 def _kill(driver: int, family: list[Any], victim: str) -> bool:
-    """SIGKILL; the driver goes with its whole family, as when a machine loses its power."""
+    """SIGKILL; the driver goes with its whole family, as when a machine loses its power.
+
+    False: there is none, or no worker that is at work on something somebody waits for.
+    """
     import psutil
 
     if victim == "driver":
@@ -121,7 +173,7 @@ def _kill(driver: int, family: list[Any], victim: str) -> bool:
     for process in family:
         with contextlib.suppress(psutil.Error):
             title = f"{process.name()} {' '.join(process.cmdline()[:1])}"
-            if wanted in title and not any(word in title for word in ("IDLE", "Agent", "Dashboard")):
+            if wanted in title and not any(word in title for word in ("IDLE", "Agent", "wake")):
                 process.kill()
                 return True
     return False
@@ -140,31 +192,37 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
 
 
-def until_done(job: Path, output: Path, truth: Truth, kills: list[tuple[str, str]]) -> Iterator[str]:
-    """Kill and start again until the job has ended; everything that does not hold."""
-    storage = LocalStorage(output)
-    for victim, moment in kills:
-        kill = killed_run(job, output, victim, moment)
-        yield from (f"{victim} at {moment}: {text}" for text in torn(storage))
-        if not kill.happened and kill.code != 0:
-            yield f"{victim} at {moment} was not killed, and the job ended with {kill.code}"
-    for _ in range(ATTEMPTS):
-        if run_job(job, output) == 0:
-            break
-    else:
-        yield "I7 the job does not end"
-    if latest(storage) is None:
-        yield "I1 there is no snapshot"
-        return
-    for upload, _ in list(storage.uploads()):  # what gc does once it is old
-        storage.abort(upload)
-    yield from violations(storage, truth, thorough=True)
+def until_done(
+    job: Path, output: Path, whole: Truth, kills: Sequence[tuple[str, str]]
+) -> tuple[list[Kill], list[str]]:
+    """Kill and start again until the job has ended, while somebody reads; everything that does not hold."""
+    storage, done, found = LocalStorage(output), list[Kill](), list[str]()
+    with watched(storage) as seen:
+        for victim, moment in kills:
+            done.append(kill := killed_run(job, output, victim, moment, whole))
+            found += [f"{victim} at {moment}: {text}" for text in kill.problems() + torn(storage)]
+        for _ in range(ATTEMPTS):
+            if latest(storage) is not None or run_job(job, output) == OK:
+                break
+        else:
+            found.append(f"I7 the job does not end in {ATTEMPTS} attempts")
+    return done, found + seen + swept(storage, whole, thorough=True)
 
 
 def golden(job: Path, output: Path) -> Truth:
     """What the job makes when nothing happens."""
-    assert run_job(job, output) == 0
+    assert run_job(job, output) == OK
     return truth_of(LocalStorage(output))
+
+
+def draw(rng: random.Random, victims: Sequence[str]) -> list[tuple[str, str]]:
+    """One or two kills at moments that every run has; none after that of a worker: its job ends well."""
+    kills: list[tuple[str, str]] = []
+    for _ in range(rng.choice((1, 1, 2))):
+        kills.append((rng.choice(victims), f"{rng.choice(KINDS)}:{rng.randint(0, LATEST)}%"))
+        if kills[-1][0] == "worker":
+            break
+    return kills
 
 
 def main() -> int:
@@ -182,15 +240,11 @@ def main() -> int:
         truths = {path: golden(job, folder / path / "golden") for path, job in jobs.items()}
         for point in range(arguments.points):
             path = paths[(arguments.seed + point) % len(paths)]
-            rng = random.Random(arguments.seed + point)
-            kinds = [("survey", 4), ("units", 12), ("done", 12), ("shards", 12)]
-            kills = []
-            for _ in range(rng.choice((1, 1, 2))):
-                kind, most = rng.choice(kinds)
-                kills.append((rng.choice(arguments.victims.split(",")), f"{kind}:{rng.randint(1, most)}"))
-            found = list(until_done(jobs[path], folder / path / f"data{point}", truths[path], kills))
+            kills = draw(random.Random(arguments.seed + point), arguments.victims.split(","))
+            done, found = until_done(jobs[path], folder / path / f"data{point}", truths[path], kills)
             bad += bool(found)
-            told = {"seed": arguments.seed + point, "path": path, "kills": kills, "found": found}
+            who = [f"{k.victim} at {k.moment}, {'killed' if k.happened else 'NOT KILLED'}" for k in done]
+            told = {"seed": arguments.seed + point, "path": path, "kills": who, "found": found}
             print(json.dumps(told), flush=True)
             if found:
                 again = f"--points 1 --seed {arguments.seed + point} --victims {arguments.victims}"
