@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from jobs.chaos.invariants import Truth, torn, truth_of, violations
+from jobs.chaos.invariants import Truth, swept, torn, truth_of, watched
 from jobs.chaos.small import Work, build, make_pictures, survey, work_on
 from jobs.chaos.world import Killed, LostAnswer, Throttled
 from pipelines.shards.manifest import Conflict
@@ -107,13 +107,12 @@ def play(url: str, seed: int, work: Work, truth: Truth) -> list[str]:
                 return
 
     threads = [threading.Thread(target=builder, args=(number,)) for number in range(BUILDERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for upload, _ in [*inner.uploads()]:
-        inner.abort(upload)
-    return found + violations(inner, truth, thorough=True)
+    with watched(inner) as seen:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return found + seen + swept(inner, truth, thorough=True)
 
 
 def main() -> int:

@@ -27,7 +27,7 @@ from pipelines.seal import Corrupt
 from pipelines.shards.check import UNREADABLE, find_problems
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.gc import collect
-from pipelines.shards.manifest import Conflict, latest, load
+from pipelines.shards.manifest import Conflict, latest, load, plan_of
 from pipelines.shards.quarantine import dropped_keys
 from pipelines.shards.storage import STAGING, LocalStorage, Storage
 
@@ -103,19 +103,22 @@ def watched(storage: Storage) -> Iterator[list[str]]:
 
 
 def swept(
-    storage: Storage, truth: Truth, *, thorough: bool = False, older_than_s: float = 0.0,
-    clock: Callable[[], float] = time.monotonic,
+    storage: Storage, truth: Truth, older_than_s: float = 0.0,
+    clock: Callable[[], float] = time.monotonic, *, thorough: bool = False,
 ) -> list[str]:  # fmt: skip
     """Run the real gc; then every invariant that does not hold, and whatever gc should have removed (I6).
 
-    For datasets on which nobody works any more, whatever died there before.
+    For datasets on which nobody works any more, whatever died there before. A named run is kept whole: also
+    what a worker quarantined who saw the source otherwise than the one whose mark came first.
     """
     try:
         collect(storage, older_than_s=older_than_s, clock=clock)
     except (*UNREADABLE, Conflict) as e:
         return [f"I6 gc fails: {type(e).__name__}: {e}", *violations(storage, truth)]
     found = violations(storage, truth, thorough=thorough)
-    found += [f"I6 {key} is left over" for key in storage.list("") if key not in truth.keys]
+    kept = tuple(f"quarantine/{plan}/" for plan in map(plan_of, load(storage).plans))
+    loose = [key for key in storage.list("") if key not in truth.keys and not key.startswith(kept)]
+    found += [f"I6 {key} is left over" for key in loose]
     if isinstance(storage, LocalStorage):  # looked at past our own code, which may not see them
         found += [f"I6 {path.name} is left in {STAGING}" for path in storage.root.glob(f"{STAGING}/*")]
     return found

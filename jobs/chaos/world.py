@@ -121,9 +121,9 @@ class World:
             self._current = actor
 
     @property
-    def acting(self) -> bool:
-        """Whether an actor is at work, not somebody who looks on."""
-        return self._current is not None
+    def acting(self) -> str:
+        """The actor that is at work, or nothing for somebody who looks on."""
+        return self._current.name if self._current else ""
 
     def sleep(self, seconds: float) -> None:
         """The clock of retries: time goes on, and somebody else may go first."""
@@ -185,13 +185,22 @@ class MemoryStorage(Storage):
             world.objects[key] = (data, world.now)
             return True
 
+        upload = f"{key} by {world.acting}"
+        if world.acting:  # and dies on the way: it stays
+            world.pending[upload] = world.now
         if world.chances.partial and world.rng.random() < 0.5:
             world.step(
                 "begin", key, lambda: world.objects.setdefault(key, (data[: len(data) // 2], world.now))
             )
             world.step("put", key, lambda: world.objects.update({key: (data, world.now)}))
             return True
-        return bool(world.step("put", key, effect))
+        try:
+            created = bool(world.step("put", key, effect))
+        except Exception:  # not Killed: who lives cleans up
+            world.pending.pop(upload, None)
+            raise
+        world.pending.pop(upload, None)
+        return created
 
     def replace(self, key: str, content: bytes | Path) -> None:
         data = content.read_bytes() if isinstance(content, Path) else content
@@ -215,7 +224,7 @@ class MemoryStorage(Storage):
 
     def list(self, prefix: str) -> Iterator[str]:
         world = self.world
-        stale = world.acting and world.rng.random() < world.chances.stale_list
+        stale = bool(world.acting) and world.rng.random() < world.chances.stale_list
 
         def effect() -> object:
             return [
