@@ -1,13 +1,24 @@
 """Small work for faults of every kind, what an undisturbed run makes of it, and an S3 server on loopback."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from jobs.chaos.invariants import Truth, truth_of
 from jobs.chaos.small import Work, build, make_pictures, survey, work_on
 from pipelines.shards.storage import LocalStorage
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Whoever fails says how to see it again: seeds are parameters, or stand in the test."""
+    report = yield
+    if report.failed:
+        report.sections.append(("again", f"RAYLOOM_CHAOS=1 python -m pytest '{item.nodeid}'"))
+    return report
 
 
 @pytest.fixture(scope="module")

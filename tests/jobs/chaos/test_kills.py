@@ -5,19 +5,29 @@ from pathlib import Path
 
 import pytest
 
-from jobs.chaos.invariants import Truth
-from jobs.chaos.kills import PATHS, VICTIMS, golden, until_done, write_job
+from jobs.chaos.invariants import Truth, swept
+from jobs.chaos.kills import PATHS, VICTIMS, golden, killed_run, run_job, until_done, write_job
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.planned import read_unit
+from pipelines.shards.storage import LocalStorage
 
 pytestmark = pytest.mark.ray
 LONG = pytest.mark.skipif("RAYLOOM_CHAOS" not in os.environ, reason="the long tier: make chaos")
-MOMENTS = ("survey:1", "units:1", "shards:1", "done:2", "done:8", "shards:12")
+MOMENTS = ("survey:0%", "units:0%", "shards:0%", "done:10%", "done:50%", "shards:75%")
+DAYS = 3
+CLOCKS = f"""# Read by every Python process when it starts.
+import os, pathlib, sys, time
+role = "worker" if any("default_worker.py" in part for part in sys.orig_argv) else "driver"
+seconds, now, now_ns = {DAYS * 86_400} * (1 if role == "driver" else -1), time.time, time.time_ns
+if role == "worker" or "jobs.cli" in sys.orig_argv:
+    time.time, time.time_ns = lambda: now() + seconds, lambda: now_ns() + seconds * 10**9
+    pathlib.Path(os.environ["CLOCKS"], f"{{role}}-{{os.getpid()}}").touch()
+"""
 
 
 @pytest.fixture(scope="module", params=PATHS)
 def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_job(tmp_path_factory.mktemp(request.param) / "job", pictures=60, path=request.param)
+    return write_job(tmp_path_factory.mktemp(request.param) / "job", path=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +39,31 @@ def whole(job: Path) -> Truth:
 def test_a_job_whose_driver_and_worker_are_killed_ends_as_if_nothing_had_happened(
     job: Path, whole: Truth, tmp_path: Path
 ) -> None:
-    assert (
-        list(until_done(job, tmp_path / "data", whole, [("driver", "shards:2"), ("worker", "done:2")])) == []
-    )
+    """The driver while others pack, then a worker of the run that goes on."""
+    kills = [("driver", "shards:10%"), ("worker", "done:10%")]
+    assert until_done(job, tmp_path / "data", whole, kills)[1] == []
+
+
+@pytest.mark.parametrize("job", ["plain"], indirect=True)
+def test_a_kill_that_did_not_happen_proves_nothing(job: Path, whole: Truth) -> None:
+    """The job has ended before: nobody is at work."""
+    kill = killed_run(job, job.parent / "golden", "worker", "done:10%", whole)
+    assert (kill.happened, kill.code) == (False, 0)
+    assert ["nobody was killed" in problem for problem in kill.problems()] == [True]
+
+
+@pytest.mark.parametrize("job", ["plain"], indirect=True)
+def test_a_driver_days_ahead_and_workers_days_behind_change_nothing(
+    job: Path, whole: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the clock that Python asks, in every process that lists, packs or commits; Ray's own is right."""
+    (seen := tmp_path / "seen").mkdir()
+    (tmp_path / "sitecustomize.py").write_text(CLOCKS)
+    monkeypatch.setenv("CLOCKS", str(seen))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    assert run_job(job, tmp_path / "data") == 0
+    assert {path.name.partition("-")[0] for path in seen.iterdir()} == {"driver", "worker"}
+    assert swept(LocalStorage(tmp_path / "data"), whole) == []
 
 
 def test_plain_objects_are_not_opened_before_they_are_packed(job: Path, whole: Truth) -> None:
@@ -49,4 +81,4 @@ def test_plain_objects_are_not_opened_before_they_are_packed(job: Path, whole: T
 def test_whoever_dies_at_whatever_moment(
     victim: str, moment: str, job: Path, whole: Truth, tmp_path: Path
 ) -> None:
-    assert list(until_done(job, tmp_path / "data", whole, [(victim, moment)])) == []
+    assert until_done(job, tmp_path / "data", whole, [(victim, moment)])[1] == []
