@@ -14,14 +14,14 @@ from pipelines.shards.storage import LocalStorage
 pytestmark = pytest.mark.ray
 LONG = pytest.mark.skipif("RAYLOOM_CHAOS" not in os.environ, reason="the long tier: make chaos")
 MOMENTS = ("survey:0%", "units:0%", "shards:0%", "done:10%", "done:50%", "shards:75%")
-DAYS = 3
-CLOCKS = f"""# Read by every Python process when it starts.
+CLOCKS = """# Read by every Python process when it starts.
 import os, pathlib, sys, time
 role = "worker" if any("default_worker.py" in part for part in sys.orig_argv) else "driver"
-seconds, now, now_ns = {DAYS * 86_400} * (1 if role == "driver" else -1), time.time, time.time_ns
+days = int(os.environ["DAYS"]) * (1 if role == "driver" else -1)
+seconds, now, now_ns = days * 86_400, time.time, time.time_ns
 if role == "worker" or "jobs.cli" in sys.orig_argv:
     time.time, time.time_ns = lambda: now() + seconds, lambda: now_ns() + seconds * 10**9
-    pathlib.Path(os.environ["CLOCKS"], f"{{role}}-{{os.getpid()}}").touch()
+    pathlib.Path(os.environ["CLOCKS"], f"{role}-{os.getpid()}").touch()
 """
 
 
@@ -52,14 +52,19 @@ def test_a_kill_that_did_not_happen_proves_nothing(job: Path, whole: Truth) -> N
     assert ["nobody was killed" in problem for problem in kill.problems()] == [True]
 
 
+@pytest.mark.parametrize("days", [3, pytest.param(-3, marks=LONG)])
 @pytest.mark.parametrize("job", ["plain"], indirect=True)
-def test_a_driver_days_ahead_and_workers_days_behind_change_nothing(
-    job: Path, whole: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_driver_days_ahead_of_its_workers_or_behind_changes_nothing(
+    days: int, job: Path, whole: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the clock that Python asks, in every process that lists, packs or commits; Ray's own is right."""
+    """So many ahead of the true time, and workers as many behind.
+
+    By the clock that Python asks, in every process that lists, packs or commits; Ray's own is right.
+    """
     (seen := tmp_path / "seen").mkdir()
     (tmp_path / "sitecustomize.py").write_text(CLOCKS)
     monkeypatch.setenv("CLOCKS", str(seen))
+    monkeypatch.setenv("DAYS", str(days))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     assert run_job(job, tmp_path / "data") == 0
     assert {path.name.partition("-")[0] for path in seen.iterdir()} == {"driver", "worker"}

@@ -1,13 +1,11 @@
-"""What a machine does to a builder: processes that die in the middle of a write, full disks, wrong clocks."""
+"""What a machine does to a builder: processes that die in the middle of a write, full disks."""
 
 import errno
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,6 @@ from jobs.chaos.invariants import Truth, swept, torn
 from jobs.chaos.small import Work, build
 from pipelines.shards.storage import LocalStorage
 
-ROOT = Path(__file__).parents[3]
 KILLS = 12
 
 
@@ -88,28 +85,3 @@ def test_a_full_disk_ends_the_run_and_more_room_ends_the_job(
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
     assert build(storage, work, random.Random(0)) == truth.digest
     assert swept(storage, truth, thorough=True) == []
-
-
-@pytest.mark.parametrize("days", [-3, 3])
-def test_a_wrong_clock_changes_no_byte(days: int, work: Work, truth: Truth, tmp_path: Path) -> None:
-    """All clocks of a process of its own where faketime is installed; else those that Python asks."""
-    code = (
-        "import os, random, sys, time\nfrom pathlib import Path\n"
-        "os.environ['RAYLOOM_SANDBOX'] = '0'\n"
-        "seconds, now, now_ns = int(sys.argv[3]), time.time, time.time_ns\n"
-        "time.time, time.time_ns = lambda: now() + seconds, lambda: now_ns() + seconds * 10**9\n"
-        "from jobs.chaos.small import build, survey, work_on, make_pictures\n"
-        "from pipelines.shards.storage import LocalStorage\n"
-        "make_pictures(Path(sys.argv[1])); work = work_on('all', survey(Path(sys.argv[1])))\n"
-        "print(build(LocalStorage(Path(sys.argv[2])), work, random.Random(0)))\n"
-        "print(time.time())\n"
-    )
-    faked = [found, "-f", f"{days:+}d"] if (found := shutil.which("faketime")) else []
-    seconds = "0" if faked else str(days * 86_400)
-    done = subprocess.run(
-        [*faked, sys.executable, "-c", code, *(str(tmp_path / n) for n in "sd"), seconds],
-        capture_output=True, text=True, check=True, cwd=ROOT,
-    )  # fmt: skip
-    digest, clock = done.stdout.split()
-    assert abs(float(clock) - time.time() - days * 86_400) < 3600
-    assert digest == truth.digest

@@ -168,12 +168,15 @@ def test_two_builders_over_a_bad_line_make_one_dataset(
 def test_unfinished_uploads_are_invisible_and_collected(
     proxy: Proxy, opened: Open, work: Work, truth: Truth
 ) -> None:
+    import boto3
+
     storage = opened()
     build(storage, work, random.Random(0))
     storage.begin_upload("shards/half.tar", b"x" * 5 * 2**20)
     assert storage.size("shards/half.tar") is None
     assert violations(storage, truth)[0].startswith("I6")
     assert len(collect(storage, older_than_s=0).uploads) == 1
+    assert "Uploads" not in boto3.client("s3").list_multipart_uploads(Bucket="datasets")  # past our code
     assert violations(storage, truth, thorough=True) == []
 
 
