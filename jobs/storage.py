@@ -15,15 +15,18 @@ from pipelines.shards.gc import AGE_S, collect
 from pipelines.shards.repair import repair as repaired
 from pipelines.shards.replay import in_quarantine
 from pipelines.shards.storage import open_storage
-from pipelines.shards.trial import try_storage
+from pipelines.shards.trial import probe, try_storage
 
 DIFFERENT = 1  # diff found differences, repair could not mend everything
 SHOWN = 20
+PROBES = 3  # tries of one write; afterwards each operation has all of the policy's patience
 
 
 def doctor(url: str, *, as_json: bool = False, large: bool = True) -> int:
-    """Try whether a storage keeps what datasets rest on. Exit code 4 when it does not."""
-    findings = try_storage(open_storage(url), large=large)
+    """Try whether a storage keeps what datasets rest on. Exit code 4 when it does not, or is not there."""
+    storage = open_storage(url)
+    probe(storage, tries=PROBES)
+    findings = try_storage(storage, large=large)
     fit = all(finding.kept for finding in findings if finding.vital)
     if as_json:
         print(json.dumps({"url": url, "fit": fit, "findings": [asdict(finding) for finding in findings]}))

@@ -69,8 +69,8 @@ class Unreliable(Storage):
     def modified(self, key: str) -> float | None:
         return self._do(lambda: self.inner.modified(key))
 
-    def begin_upload(self, key: str, content: bytes) -> None:
-        self._do(lambda: self.inner.begin_upload(key, content))
+    def begin_upload(self, key: str, content: bytes) -> bool:
+        return self._do(lambda: self.inner.begin_upload(key, content))
 
     def uploads(self) -> Iterator[tuple[str, float]]:
         yield from self._do(lambda: [*self.inner.uploads()])

@@ -130,6 +130,10 @@ class World:
         self.now += seconds
         self._switch(sure=True)
 
+    def time(self) -> float:
+        """What the clock of retries says."""
+        return self.now
+
     def _switch(self, *, sure: bool = False) -> None:
         """Let another go on: few changes at random places find most races (Burckhardt et al., 2010)."""
         actor = self._current
@@ -243,8 +247,9 @@ class MemoryStorage(Storage):
         moment = self.world.step("modified", key, lambda: found[key][1] if key in found else None)
         return moment if isinstance(moment, float) else None
 
-    def begin_upload(self, key: str, content: bytes) -> None:
+    def begin_upload(self, key: str, content: bytes) -> bool:
         self.world.step("upload", key, lambda: self.world.pending.setdefault(key, self.world.now))
+        return True
 
     def uploads(self) -> Iterator[tuple[str, float]]:
         yield from list(self.world.pending.items())

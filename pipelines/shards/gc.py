@@ -13,6 +13,7 @@ from pipelines.shards.storage import Storage, read_verified
 from pipelines.shards.turns import collecting
 
 AGE_S: Final = 7 * 86_400.0  # longer than a run may pause and still be taken up again
+_FOLDERS: Final = ("index/", "shards/", "manifest/", "runs/", "quarantine/")  # a bucket may hold other things
 _RUN = re.compile(r"(?:runs|quarantine)/([^/]+)/")
 
 
@@ -53,7 +54,7 @@ def collect(
             if not dry:
                 storage.delete(key)
         for upload, begun in list(storage.uploads()):
-            if begun <= now - older_than_s:
+            if begun <= now - older_than_s and ("/" not in upload or upload.startswith(_FOLDERS)):
                 found.uploads.append(upload)
                 if not dry:
                     storage.abort(upload)
@@ -64,7 +65,7 @@ def _unnamed(storage: Storage, snapshots: list[Manifest], since: float) -> list[
     """What no snapshot and no living run needs; marks before the shards they name."""
     named, runs = _named(snapshots)
     groups: dict[str, list[str]] = defaultdict(list)
-    for folder in ("runs/", "quarantine/"):
+    for folder in _FOLDERS[3:]:
         for key in storage.list(folder):
             if match := _RUN.match(key):
                 groups[match[1]].append(key)
@@ -76,8 +77,7 @@ def _unnamed(storage: Storage, snapshots: list[Manifest], since: float) -> list[
             named |= _marked(storage, keys)
         else:
             dead += keys
-    folders = ("index/", "shards/", "manifest/")
-    loose = [key for folder in folders for key in storage.list(folder) if key not in named]
+    loose = [key for folder in _FOLDERS[:3] for key in storage.list(folder) if key not in named]
     return [*sorted(dead, key=lambda key: "/done/" not in key), *loose]
 
 

@@ -1,5 +1,6 @@
 """Object stores through fsspec: s3, gs, az, and memory for tests."""
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pipelines.shards.retry import http_code
+from pipelines.answers import http_code, unsettled
 from pipelines.shards.storage import Storage
 
 TIMEOUT_S = 30.0
@@ -27,15 +28,22 @@ class ObjectStorage(Storage):
     """An object store as fsspec sees it; `mode="create"` is its conditional write. No retries of its own."""
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        scheme = self.url.partition("://")[0]
+        scheme, _, place = url.partition("://")
+        self.url = f"{scheme}://{place.rstrip('/')}"
+        if not place.strip("/") and scheme != "memory":
+            raise ValueError(f"{url} names no bucket: want {scheme}://bucket or {scheme}://bucket/folder")
+        for name in ("azure.identity", "gcsfs"):  # they log pages, and then raise the same
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self.files: Any
         try:
             self.files, self.root = fsspec.url_to_fs(self.url, use_listings_cache=False, **_options(scheme))
+            if scheme == "s3":
+                self.files.retries = 1  # the one policy is retry.py's
+                self.files.connect()  # finds mistakes in the settings
         except ImportError as e:
             raise ValueError(f"{scheme}:// needs the package {_PACKAGES.get(scheme, scheme)}") from e
-        if scheme == "s3":
-            self.files.retries = 1  # the one policy is retry.py's
+        except Exception as e:
+            raise unsettled(self.url, e) from e
 
     def create(self, key: str, content: bytes | Path) -> bool:
         try:
@@ -111,40 +119,47 @@ class ObjectStorage(Storage):
             return None
         return _seconds(next(info[name] for name in _TIMES if info.get(name)))
 
-    def begin_upload(self, key: str, content: bytes) -> None:
+    def begin_upload(self, key: str, content: bytes) -> bool:
         path = f"{self.root}/{key}"
         if _speaks(self.files, "s3"):
-            bucket, name, _ = self.files.split_path(path)
+            bucket, name = self._s3_name(key)
             begun = self.files.call_s3("create_multipart_upload", Bucket=bucket, Key=name)
             self.files.call_s3(
                 "upload_part", Bucket=bucket, Key=name, UploadId=begun["UploadId"], PartNumber=1, Body=content
             )
-            return
+            return True
         if isinstance(self.files, MemoryFileSystem):
-            return  # an object there is whole or not at all
+            return False  # an object there is whole or not at all
         file = self.files.open(path, "wb", block_size=_PART_BYTES)
         file.write(content)
         file.flush()
         file.closed = True  # nobody will finish it, the garbage collector neither
+        return False
 
     def uploads(self) -> Iterator[tuple[str, float]]:
-        """On S3. Google's and Azure's expire by themselves, within a week."""
+        """On S3. Google's and Azure's expire by themselves, within a week. `key` and number, by lines."""
         if not _speaks(self.files, "s3"):
             return
-        bucket, prefix, _ = self.files.split_path(self.root)
+        bucket, folder = self._s3_name("")
         after: dict[str, str] = {}
         while True:
-            page = self.files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/", **after)
+            page = self.files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=folder, **after)
             for upload in page.get("Uploads") or ():
-                yield f"{upload['Key']}\n{upload['UploadId']}", _seconds(upload["Initiated"])
+                name = upload["Key"].removeprefix(folder)
+                yield f"{name}\n{upload['UploadId']}", _seconds(upload["Initiated"])
             if not page.get("IsTruncated"):
                 return
             after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
     def abort(self, upload: str) -> None:
         name, _, number = upload.rpartition("\n")
-        bucket = self.files.split_path(self.root)[0]
-        self.files.call_s3("abort_multipart_upload", Bucket=bucket, Key=name, UploadId=number)
+        bucket, key = self._s3_name(name)
+        self.files.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=number)
+
+    def _s3_name(self, key: str) -> tuple[str, str]:
+        """Bucket and name in it; a dataset may lie at the bucket's root, and names begin with no slash."""
+        bucket, _, folder = self.root.partition("/")
+        return bucket, f"{folder}/{key}" if folder else key
 
     @contextmanager
     def staging(self) -> Iterator[Path]:

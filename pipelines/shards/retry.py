@@ -7,23 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+from pipelines.answers import causes, http_code, is_transient, no_bucket, refusal, unanswered
 from pipelines.shards.storage import Storage
 
 T = TypeVar("T")
-TRANSIENT_STATUS: Final = (408, 425, 429, 500, 502, 503, 504)
-TRANSIENT_CODES: Final = (  # of S3, whatever the status
-    "SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ConditionalRequestConflict",
-    "OperationAborted", "BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch",
-)  # fmt: skip
-TRANSIENT_NAMES: Final = (  # of drivers' errors that have no status: nobody answered, or not to the end
-    "HTTPClientError", "EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError",
-    "ResponseParserError", "IncompleteRead", "ClientConnectionError", "ClientPayloadError", "TransportError",
-    "ServiceRequestError", "ServiceResponseError", "IncompleteReadError", "ProtocolError", "FSTimeoutError",
-    "ChecksumError", "FlexibleChecksumError",
-)  # fmt: skip
 LONGEST_WAIT_S: Final = 120.0  # that a Retry-After may ask for
 COMPARED_BYTES: Final = 16 * 2**20  # at a time
 log = logging.getLogger("rayloom")
@@ -34,6 +26,9 @@ class Clock(Protocol):
 
     def sleep(self, seconds: float, /) -> None:
         """Wait."""
+
+    def time(self) -> float:
+        """Seconds since 1970."""
 
 
 class Budget:
@@ -94,7 +89,7 @@ class Retry:
                     spent = f"{attempt + 1} tries" if last else "the run's budget of retries"
                     raise Unavailable(f"{what}: gave up after {spent}: {type(e).__name__}: {e}") from e
                 wait = self.rng.uniform(0, min(self.cap_s, self.first_s * 2**attempt))
-                wait = max(wait, min(retry_after(e), LONGEST_WAIT_S))
+                wait = max(wait, min(retry_after(e, self.clock.time()), LONGEST_WAIT_S))
                 log.warning("%s: %s: %s; again in %.1f s", what, type(e).__name__, str(e)[:200], wait)
                 self.clock.sleep(wait)
         raise AssertionError("unreachable: attempts must be 1 or more")
@@ -116,7 +111,7 @@ class RetryingStorage(Storage):
 
     def create(self, key: str, content: bytes | Path) -> bool:
         unknown = []
-        made = self.retry(
+        made = self._ask(
             f"put {key}", lambda: self.inner.create(key, content), failed=lambda: unknown.append(True)
         )
         return made or (bool(unknown) and self._holds(key, content))
@@ -134,82 +129,70 @@ class RetryingStorage(Storage):
             )
 
     def replace(self, key: str, content: bytes | Path) -> None:
-        self.retry(f"replace {key}", lambda: self.inner.replace(key, content))
+        self._ask(f"replace {key}", lambda: self.inner.replace(key, content))
 
     def get(self, key: str, offset: int = 0, size: int | None = None) -> bytes:
-        return self.retry(f"get {key}", lambda: self.inner.get(key, offset, size))
+        return self._ask(f"get {key}", lambda: self.inner.get(key, offset, size), writes=False)
 
     def size(self, key: str) -> int | None:
-        return self.retry(f"stat {key}", lambda: self.inner.size(key))
+        return self._ask(f"stat {key}", lambda: self.inner.size(key))
 
     def list(self, prefix: str) -> Iterator[str]:
-        yield from self.retry(f"list {prefix}", lambda: list(self.inner.list(prefix)))
+        yield from self._ask(f"list {prefix}", lambda: list(self.inner.list(prefix)))
 
     def delete(self, key: str) -> None:
-        self.retry(f"delete {key}", lambda: self.inner.delete(key))
+        self._ask(f"delete {key}", lambda: self.inner.delete(key), writes=False)
 
     def modified(self, key: str) -> float | None:
-        return self.retry(f"stat {key}", lambda: self.inner.modified(key))
+        return self._ask(f"stat {key}", lambda: self.inner.modified(key))
 
-    def begin_upload(self, key: str, content: bytes) -> None:
-        self.retry(f"upload {key}", lambda: self.inner.begin_upload(key, content))
+    def begin_upload(self, key: str, content: bytes) -> bool:
+        return self._ask(f"upload {key}", lambda: self.inner.begin_upload(key, content))
 
     def uploads(self) -> Iterator[tuple[str, float]]:
-        yield from self.retry("list uploads", lambda: list(self.inner.uploads()))
+        yield from self._ask("list uploads", lambda: list(self.inner.uploads()))
 
     def abort(self, upload: str) -> None:
-        self.retry("abort upload", lambda: self.inner.abort(upload))
+        self._ask("abort upload", lambda: self.inner.abort(upload), writes=False)
+
+    def _ask(
+        self, what: str, operation: Callable[[], T], *, failed: Callable[[], None] | None = None,
+        writes: bool = True,
+    ) -> T:  # fmt: skip
+        """By the policy; what nobody can use is told in words of ours, with the URL."""
+        try:
+            return self.retry(what, operation, failed=failed)
+        except Unavailable as e:
+            raise Unavailable(f"{self.url}: {e}{unanswered(self.url, e)}") from e
+        except Exception as e:
+            if writes and (http_code(e)[0] == 404 or (isinstance(e, FileNotFoundError) and not e.filename)):
+                raise no_bucket(self.url) from e  # a store has no folders that could be missing
+            if told := refusal(self.url, what, e):
+                raise told from e
+            raise
 
     def staging(self) -> AbstractContextManager[Path]:  # type: ignore[override]  # a property of the decorator
         return self.inner.staging()
 
 
-def is_transient(error: BaseException) -> bool:
-    """Whether the same operation may well succeed the next time."""
-    status, code = http_code(error)
-    if code in TRANSIENT_CODES or status in TRANSIENT_STATUS:
-        return True
-    if status is not None or isinstance(error, FileNotFoundError | FileExistsError | PermissionError):
-        return False
-    return any(isinstance(e, ConnectionError | TimeoutError) or _is_named(e) for e in _causes(error))
-
-
-def _is_named(error: BaseException) -> bool:
-    return not {c.__name__ for c in type(error).__mro__}.isdisjoint(TRANSIENT_NAMES)
-
-
-def http_code(error: BaseException) -> tuple[int | None, str]:
-    """Status and code word of the answer that lies behind an error; (None, "") when none came whole."""
-    for e in _causes(error):
-        response = getattr(e, "response", None)
-        if isinstance(response, dict):  # botocore
-            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            return status, str(response.get("Error", {}).get("Code", ""))
-        if _is_named(e):  # aiohttp gives a broken answer the code 400
-            return None, ""
-        for name in ("status", "status_code", "code"):  # aiohttp, Azure, Google
-            if isinstance(value := getattr(e, name, None), int) and 400 <= value < 600:
-                return value, str(getattr(e, "error_code", None) or "")
-    return None, ""
-
-
-def retry_after(error: BaseException) -> float:
-    """Seconds that the store asked us to wait, or 0."""
-    for e in _causes(error):
+def retry_after(error: BaseException, now: float) -> float:
+    """Seconds that the store asked us to wait, as a number or as a date (RFC 9110, 10.2.3), or 0."""
+    for e in causes(error):
         response = getattr(e, "response", None)
         headers = getattr(e, "headers", None) or getattr(response, "headers", None)
         if isinstance(response, dict):
             headers = response.get("ResponseMetadata", {}).get("HTTPHeaders")
         for name, value in dict(headers or {}).items():
-            if str(name).lower() == "retry-after" and str(value).strip().isdigit():
-                return float(value)
+            if str(name).lower() == "retry-after":
+                return _seconds(str(value).strip(), now)
     return 0.0
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    for _ in range(8):
-        if seen is None:
-            return
-        yield seen
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+def _seconds(text: str, now: float) -> float:
+    if text.isdecimal():
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now)

@@ -70,8 +70,11 @@ class Storage(ABC):
         """When `key` was written, in seconds of the store's own clock; None when there is no such object."""
 
     @abstractmethod
-    def begin_upload(self, key: str, content: bytes) -> None:
-        """Start to write `key` and never finish, as a builder that is killed does. For trials."""
+    def begin_upload(self, key: str, content: bytes) -> bool:
+        """Start to write `key` and never finish, as a builder that is killed does: whether `uploads` has it.
+
+        For trials.
+        """
 
     @abstractmethod
     def uploads(self) -> Iterator[tuple[str, float]]:
@@ -197,10 +200,11 @@ class LocalStorage(Storage):
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def begin_upload(self, key: str, content: bytes) -> None:
+    def begin_upload(self, key: str, content: bytes) -> bool:
         parent = self.root / STAGING
         parent.mkdir(parents=True, exist_ok=True)
         Path(tempfile.mkdtemp(dir=parent), "object").write_bytes(content)
+        return True
 
     def uploads(self) -> Iterator[tuple[str, float]]:
         parent = self.root / STAGING

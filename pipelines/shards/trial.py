@@ -5,11 +5,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from pipelines.seal import seal
+from pipelines.shards.retry import RetryingStorage
 from pipelines.shards.storage import Storage, store_time
 
 WRITERS, ROUNDS = 8, 3
@@ -39,7 +40,7 @@ def try_storage(storage: Storage, *, large: bool = True) -> list[Finding]:
 
     `large` also tries a conditional write of LARGE_BYTES, which object stores take in parts.
     """
-    root = f"runs/trial/{uuid.uuid4().hex}"
+    root = _new_root()
     trials = [_one_winner, _read_after_write, _list_after_write, _ranges, _deleted, _unfinished, _clock]
     findings = []
     try:
@@ -50,6 +51,23 @@ def try_storage(storage: Storage, *, large: bool = True) -> list[Finding]:
     return findings
 
 
+def probe(storage: Storage, *, tries: int | None = None) -> None:
+    """Write, read and delete one object; OSError says why a storage cannot be used at all.
+
+    `tries`: an operation at most, so that a storage that nobody answers for is told at once.
+    """
+    if tries and isinstance(storage, RetryingStorage):
+        storage = RetryingStorage(storage.inner, replace(storage.retry, attempts=tries))
+    key = f"{_new_root()}/probe"
+    storage.create(key, b"probe")
+    storage.get(key)
+    storage.delete(key)
+
+
+def _new_root() -> str:
+    return f"runs/trial/{uuid.uuid4().hex}"
+
+
 def require_trusted(storage: Storage, *, single_writer: bool = False) -> None:
     """Refuse a store that lets two builders overwrite each other; Untrusted says which promise it breaks.
 
@@ -58,6 +76,7 @@ def require_trusted(storage: Storage, *, single_writer: bool = False) -> None:
     """
     if single_writer or "://" not in storage.url or storage.size(MARK) is not None:
         return
+    probe(storage)
     broken = [f for f in try_storage(storage, large=False) if f.vital and not f.kept]
     if broken:
         raise Untrusted(
@@ -183,11 +202,15 @@ def _deleted(storage: Storage, key: str) -> Finding:
 def _unfinished(storage: Storage, key: str) -> Finding:
     """An upload that never ended, or was aborted, is never visible."""
     before = {upload for upload, _ in storage.uploads()}
-    storage.begin_upload(key, PART)
+    listed = storage.begin_upload(key, PART)
     seen = list(_visible(storage, key, "while it was under way"))
     begun = {upload for upload, _ in storage.uploads()} - before
+    if listed and not begun:
+        seen.append("the list of unfinished uploads lacks it, so that none could ever be removed")
     for upload in begun:
         storage.abort(upload)
+    if begun & {upload for upload, _ in storage.uploads()}:
+        seen.append("it is still listed after it was aborted")
     seen += _visible(storage, key, "after it was aborted")
     if not seen and not storage.create(key, b"whole"):
         seen.append("its name could not be created afterwards")

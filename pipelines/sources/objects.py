@@ -9,6 +9,7 @@ from typing import Any
 import fsspec
 
 from modalities.base import BadSample
+from pipelines.answers import Refused, refusal, unsettled
 from pipelines.sources.stores import Node, clean_name
 
 _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "s3": "s3fs"}
@@ -29,6 +30,8 @@ class ObjectStore:
             self.fs = fsspec.filesystem(scheme, **options)
         except ImportError as error:
             raise ValueError(f"{scheme}:// needs the package {_PACKAGES.get(scheme, scheme)}") from error
+        except ValueError as error:
+            raise unsettled(f"{scheme}://", error) from error
 
     def stat(self, uri: str) -> Node | None:
         path = self._path(uri)
@@ -114,7 +117,9 @@ def _as_oserror(uri: str) -> Iterator[None]:
     """Each driver has errors of its own (botocore's are no OSError); here they all mean: cannot be read."""
     try:
         yield
-    except OSError:
-        raise
     except Exception as error:
+        if told := refusal(uri, "read", error):
+            raise Refused(f"{told}; a public one is read with source.anonymous: true") from error
+        if isinstance(error, OSError):
+            raise
         raise OSError(f"{uri}: {type(error).__name__}: {error}") from error

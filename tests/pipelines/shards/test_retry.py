@@ -7,24 +7,28 @@ from typing import Any
 
 import pytest
 
+from pipelines.answers import http_code, is_transient
 from pipelines.shards.retry import (
     LONGEST_WAIT_S,
     Budget,
     Retry,
     RetryingStorage,
     Unavailable,
-    http_code,
-    is_transient,
     retry_after,
 )
 from pipelines.shards.storage import LocalStorage
 
+NOON = 1_777_636_800.0
+
 
 class Slept:
-    """A clock that only writes down."""
+    """A clock that only writes down, and says noon of the first of May 2026."""
 
     def __init__(self) -> None:
         self.waits: list[float] = []
+
+    def time(self) -> float:
+        return NOON
 
     def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -73,6 +77,28 @@ def test_what_the_store_asks_for_is_honoured_within_reason() -> None:
     retry, clock = policy()
     retry("x", failing(1, Answer(429, retry_after="99999")))
     assert clock.waits == [LONGEST_WAIT_S]
+
+
+@pytest.mark.parametrize(
+    ("asked", "waited"),
+    [
+        ("Fri, 01 May 2026 12:00:17 GMT", 17.0),
+        ("Friday, 01-May-26 12:00:17 GMT", 17.0),  # as HTTP was once written, and must still be read
+        ("Fri May  1 12:00:17 2026", 17.0),
+        ("Fri, 01 May 2026 14:00:00 GMT", LONGEST_WAIT_S),
+    ],
+)
+def test_a_date_to_come_back_at_is_a_wait_by_our_clock(asked: str, waited: float) -> None:
+    retry, clock = policy()
+    assert retry("x", failing(1, Answer(503, Retry_After=asked))) == "done"
+    assert clock.waits == [waited]
+
+
+@pytest.mark.parametrize(
+    "asked", ["Fri, 01 May 2026 11:00:00 GMT", "soon", "-5", "Fri, 99 May 2026 99:00:00 GMT", ""]
+)
+def test_a_date_that_is_past_or_none_asks_for_nothing(asked: str) -> None:
+    assert retry_after(Answer(503, Retry_After=asked), NOON) == 0.0
 
 
 def test_it_is_given_up_after_so_many_tries_and_names_the_cause() -> None:
@@ -151,7 +177,7 @@ def test_errors_of_drivers_are_read_through_their_causes() -> None:
     ):
         assert not is_transient(final), final
     assert http_code(botocore_error("SlowDown", 503)) == (503, "SlowDown")
-    assert retry_after(botocore_error("SlowDown", 503, {"retry-after": "7"})) == 7
+    assert retry_after(botocore_error("SlowDown", 503, {"retry-after": "7"}), NOON) == 7
 
 
 class Forgetful(LocalStorage):
