@@ -13,6 +13,7 @@ STORAGE: Final = 4
 CLUSTER: Final = 5
 INTERRUPTED: Final = 130
 
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 OWN_MISTAKES: Final = (KeyError, IndexError, UnicodeError)  # of the families below, yet never meant for users
 STORED_BADLY: Final = ("Conflict", "Corrupt")  # of pipelines.shards, by name: importing them takes a second
 
@@ -62,7 +63,7 @@ def _cause(error: BaseException) -> BaseException:
 def _line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
-        advice = "; free some space and run the same command again" if error.errno == errno.ENOSPC else ""
+        advice = "; free some space and run the same command again" if error.errno in FULL else ""
         return f"{place}{error.strerror}{advice}"
     text = str(error).partition("\nFailed to apply UDF transform")[0]  # Ray Data's advice on its retries
     text = text.strip() or type(error).__name__

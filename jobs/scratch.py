@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from pipelines.disk import TEMPORARY, told_when_full
+
 PREFIX = "rayloom-job-"
 SETTLED_S = 60.0  # a folder younger than this may be about to be locked by its owner
 
@@ -34,7 +36,8 @@ def scratch() -> Iterator[Path]:
         _users += 1
         folder = Path(tempfile.gettempdir())
     try:
-        yield folder
+        with told_when_full(folder, TEMPORARY):
+            yield folder
     finally:
         with _changing:
             _users -= 1

@@ -12,6 +12,7 @@ import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipelines.answers import http_code, unsettled
+from pipelines.disk import TEMPORARY, told_when_full
 from pipelines.shards.storage import Storage
 
 TIMEOUT_S = 30.0
@@ -163,7 +164,10 @@ class ObjectStorage(Storage):
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="rayloom-") as folder:
+        with (
+            tempfile.TemporaryDirectory(prefix="rayloom-") as folder,
+            told_when_full(Path(folder), TEMPORARY),
+        ):
             yield Path(folder)
 
 

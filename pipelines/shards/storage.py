@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from pipelines.disk import told_when_full
 from pipelines.seal import Corrupt
 from pipelines.sources.stores import local_path
 
@@ -219,7 +220,7 @@ class LocalStorage(Storage):
     def staging(self) -> Iterator[Path]:
         parent = self.root / STAGING  # on the same file system, so that a link is enough
         parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=parent) as folder:
+        with tempfile.TemporaryDirectory(dir=parent) as folder, told_when_full(self.root, "the output"):
             yield Path(folder)
 
 
