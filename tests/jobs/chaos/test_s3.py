@@ -180,6 +180,23 @@ def test_unfinished_uploads_are_invisible_and_collected(
     assert violations(storage, truth, thorough=True) == []
 
 
+def test_at_a_buckets_root_only_our_own_uploads_are_collected(proxy: Proxy, work: Work, truth: Truth) -> None:
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=proxy.url)
+    client.create_bucket(Bucket="rooted")
+    build(storage := open_storage("s3://rooted"), work, random.Random(0))
+    for key in ("shards/half.tar", "other/shards/half.tar"):
+        storage.begin_upload(key, b"x" * 5 * 2**20)
+    [done] = collect(storage, older_than_s=0).uploads
+    assert done.startswith("shards/half.tar\n")
+    left = client.list_multipart_uploads(Bucket="rooted")["Uploads"]
+    assert [upload["Key"] for upload in left] == ["other/shards/half.tar"]
+    for upload, _ in storage.uploads():
+        storage.abort(upload)
+    assert violations(storage, truth, thorough=True) == []
+
+
 def test_a_good_store_passes_the_trial_and_is_tried_once(proxy: Proxy, opened: Open, few: None) -> None:
     storage = opened()
     findings = try_storage(storage, large=False)

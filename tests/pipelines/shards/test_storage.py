@@ -1,4 +1,5 @@
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,11 +30,18 @@ def s3() -> Iterator[None]:
     server.stop()
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+@pytest.fixture(params=["local", "memory", "s3", "root of s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "s3":
         request.getfixturevalue("s3")
         return open_storage(f"s3://datasets/{tmp_path.name}")
+    if request.param == "root of s3":
+        request.getfixturevalue("s3")
+        import boto3
+
+        bucket = f"root{uuid.uuid4().hex[:12]}"
+        boto3.client("s3").create_bucket(Bucket=bucket)
+        return open_storage(f"s3://{bucket}")
     return open_storage(str(tmp_path / "data") if request.param == "local" else f"memory://{tmp_path.name}")
 
 
@@ -55,6 +63,31 @@ def test_ranges_sizes_lists_and_deletes(storage: Storage, tmp_path: Path) -> Non
     assert list(storage.list("x/")) == ["x/2"]
     with pytest.raises(FileNotFoundError):
         storage.get("x/1")
+
+
+def test_an_unfinished_upload_is_seen_by_its_key_and_can_be_dropped(storage: Storage) -> None:
+    seen = storage.begin_upload("shards/half.tar", bytes(5 * 2**20))
+    assert seen is not storage.url.startswith("memory")
+    uploads = [upload for upload, _ in storage.uploads()]
+    assert len(uploads) == seen
+    if storage.url.startswith("s3"):
+        assert uploads[0].startswith("shards/half.tar\n")
+    assert list(storage.list("")) == []
+    for upload in uploads:
+        storage.abort(upload)
+    assert list(storage.uploads()) == []
+
+
+def test_the_root_of_memory_is_a_place_and_a_store_without_a_bucket_is_none() -> None:
+    storage = open_storage("memory://")
+    name = f"{uuid.uuid4().hex}/a"
+    assert storage.put(name, b"x")
+    assert (storage.get(name), name in set(storage.list(""))) == (b"x", True)
+    storage.delete(name)
+    assert storage.size(name) is None
+    for url in ("s3://", "gs:///", "az://"):
+        with pytest.raises(ValueError, match=r"names no bucket: want \w+://bucket"):
+            open_storage(url)
 
 
 def test_of_many_writers_at_once_exactly_one_wins(tmp_path: Path) -> None:
