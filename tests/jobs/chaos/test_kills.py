@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.chaos.invariants import Truth, swept
-from jobs.chaos.kills import PATHS, VICTIMS, golden, killed_run, run_job, until_done, write_job
+from jobs.chaos.kills import ENDS, PATHS, VICTIMS, Kill, golden, killed_run, run_job, until_done, write_job
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.planned import read_unit
 from pipelines.shards.storage import LocalStorage
@@ -50,6 +50,13 @@ def test_a_kill_that_did_not_happen_proves_nothing(job: Path, whole: Truth) -> N
     kill = killed_run(job, job.parent / "golden", "worker", "done:10%", whole)
     assert (kill.happened, kill.code) == (False, 0)
     assert ["nobody was killed" in problem for problem in kill.problems()] == [True]
+
+
+@pytest.mark.parametrize(("victim", "code"), [("driver", 0), ("worker", 5), ("raylet", 0), ("worker", None)])
+def test_an_end_that_is_not_known_is_told(victim: str, code: int | None) -> None:
+    assert Kill(victim, "done:10%", code, happened=True).problems()[0].startswith("I7")
+    for known in ENDS[victim]:
+        assert Kill(victim, "done:10%", known, happened=True).problems() == []
 
 
 @pytest.mark.parametrize("days", [3, pytest.param(-3, marks=LONG)])
