@@ -4,7 +4,7 @@ DATA has folders images, points, hyperspectral and video. Every original is chan
 a pair counts as found when its fingerprints differ in --distance bits or fewer. Right pairs are those of an
 original and what was made of it, wrong ones all pairs of different originals, changed or not. Clouds, cubes
 and videos are cut into parts, so that there are enough originals; parts of one file count as different.
-Pictures stand beside the phash of the package ImageHash, where it is installed, else beside its definition.
+Pictures stand beside the phash of the package ImageHash.
 """
 
 import argparse
@@ -76,14 +76,8 @@ def print_picture(image: Any) -> int:
 
 def print_usual(image: Any) -> int:
     """ImageHash's phash: 8 x 8 of a 32 x 32 DCT."""
-    try:
-        import imagehash  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        from scipy.fft import dct
+    import imagehash
 
-        grey = np.asarray(image.convert("L").resize((32, 32), 1), float)
-        low = dct(dct(grey, axis=0), axis=1)[:8, :8]
-        return int.from_bytes(np.packbits((low > np.median(low)).ravel()).tobytes(), "big")
     return int(str(imagehash.phash(image)), 16)
 
 
