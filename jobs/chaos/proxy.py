@@ -78,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
     upstream: str
 
     def _handle(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         kind = self.faults.draw()
         if kind in ("reset", "down"):
             return self._hang_up()
@@ -98,6 +98,17 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "flip" and answer and self.command == "GET" and status in (200, 206):
             answer = self._flipped(answer)
         return self._send(status, headers, answer)
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():  # trailers
+            pass
+        return body
 
     def _flipped(self, answer: bytes) -> bytes:
         """A bit anywhere; of a listing, whose names have no checksum but that of TLS, in one of its times."""

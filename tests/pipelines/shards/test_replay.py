@@ -28,7 +28,8 @@ from pipelines.shards.pack import pack_unit
 from pipelines.shards.plan import compared, make_plan
 from pipelines.shards.planned import write_plan
 from pipelines.shards.replay import REPLAY, forget, in_quarantine, known_to, only, readmitted, suffix_of
-from pipelines.shards.storage import LocalStorage
+from pipelines.shards.runs import Record, record_key
+from pipelines.shards.storage import LocalStorage, put_right
 from pipelines.sources import Entry, list_source
 from pipelines.stages.survey import survey_entries
 
@@ -73,11 +74,12 @@ class World:
         names = frozenset(name for name, _ in in_quarantine(before)) if replay and before else None
         known = known_to(before, names) if before else None
         source: Any = SimpleNamespace(**Source(uri=str(self.source)).model_dump(), seed=0)
-        survey, chunks, *_ = write_arrivals(
+        arrivals = write_arrivals(
             storage, only(list_source(source, KIND), names), settings="s", known=known,
             parent=parent.digest if parent else "", prefix=REPLAY if replay else "",
         )  # fmt: skip
-        listed = [from_parquet(storage.get(listing_key(survey, i)))["entry"] for i in range(chunks)]
+        survey = arrivals.survey
+        listed = [from_parquet(storage.get(listing_key(survey, i)))["entry"] for i in range(arrivals.chunks)]
         entries = [Entry.from_json(text) for column in listed for text in column.to_pylist()]
         rows = survey_entries(
             entries, KIND, self.settings["stages"], compare=compared(self.settings), sandbox=False
@@ -85,6 +87,8 @@ class World:
         table = pa.Table.from_pylist(rows, schema=SURVEY)
         plan = make_plan(table, settings=self.settings, patterns=KIND.patterns, known=known)
         name = write_plan(storage, plan, "pointcloud", survey=survey)
+        record = Record(plan=name, clusters=plan.parts.get("clusters", []), **arrivals.digests)
+        put_right(storage, record_key(survey), record.sealed())
         self.packing = True
         done = [pack_unit(storage, name, unit) for unit in range(plan.units)]
         self.packing = False
