@@ -35,6 +35,10 @@ bench: $(READY)
 	$(BIN)/python -m jobs.bench.again 10000 10
 	$(BIN)/python -m jobs.bench.duplicates 100000
 	for kind in jpeg laz geotiff h264; do $(BIN)/python -m jobs.bench.ingest $$kind 10000 || exit; done
+	$(BIN)/python -m jobs.bench.ingest memory 10000 100000
+	$(BIN)/python -m jobs.bench.check
+	$(BIN)/python -m jobs.bench.near $(DATA)
+	$(if $(DATA),$(BIN)/python -m jobs.bench.keyframes $(DATA)/video)
 	OMP_NUM_THREADS=1 $(BIN)/python -m jobs.bench.sandbox
 	$(BIN)/python -m jobs.bench.loader
 	$(BIN)/python -m jobs.bench.training

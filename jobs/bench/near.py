@@ -1,10 +1,10 @@
-"""How well near-duplicates are found among real files. `python -m jobs.bench.near DATA` prints Markdown.
+"""How well near-duplicates are found. `python -m jobs.bench.near DATA` prints Markdown.
 
-DATA has folders images, points, hyperspectral and video. Every original is changed in the ways of its kind;
-a pair counts as found when its fingerprints differ in --distance bits or fewer. Right pairs are those of an
-original and what was made of it, wrong ones all pairs of different originals, changed or not. Clouds, cubes
-and videos are cut into parts, so that there are enough originals; parts of one file count as different.
-Pictures stand beside the phash of the package ImageHash.
+DATA has folders images, points, hyperspectral and video of real files; without it samples are made up. Every
+original is changed in the ways of its kind; a pair counts as found when its fingerprints differ in --distance
+bits or fewer. Right pairs are those of an original and what was made of it, wrong ones all pairs of different
+originals, changed or not. Real clouds, cubes and videos are cut into parts, so that there are enough of them;
+parts of one file count as different. Pictures stand beside the phash of the package ImageHash.
 """
 
 import argparse
@@ -17,15 +17,23 @@ from typing import Any
 import numpy as np
 
 import modalities
+from jobs.bench.ingest import make_jpeg
 from modalities.base import Arrays, Files, Raw
+from modalities.pointcloud.synth import CLASSES
+
+MADE = 150
 
 Print = Callable[[Any], int]
 Changes = Mapping[str, Callable[[Any], Any]]
 
 
-def pictures(folder: Path) -> Iterator[Any]:
+def pictures(folder: Path | None) -> Iterator[Any]:
+    """As they lie there; without a folder made up, with the spectrum of natural ones."""
     from PIL import Image
 
+    if folder is None:
+        yield from (Image.open(io.BytesIO(make_jpeg(seed))) for seed in range(MADE))
+        return
     for path in sorted(folder.glob("*.JPEG")):
         with Image.open(path) as image:
             yield image.convert("RGB")
@@ -39,11 +47,11 @@ def _cropped(share: float) -> Callable[[Any], Any]:
     return crop
 
 
-def _jpeg(quality: int) -> Callable[[Any], Any]:
+def _saved(form: str, quality: int) -> Callable[[Any], Any]:
     def encode(image: Any) -> Any:
         from PIL import Image
 
-        image.save(out := io.BytesIO(), "JPEG", quality=quality)
+        image.save(out := io.BytesIO(), form, quality=quality)
         return Image.open(out)
 
     return encode
@@ -54,8 +62,9 @@ def _brighter(factor: float) -> Callable[[Any], Any]:
 
 
 PICTURES: Changes = {
-    "JPEG 50": _jpeg(50),
-    "JPEG 20": _jpeg(20),
+    "JPEG 50": _saved("JPEG", 50),
+    "JPEG 20": _saved("JPEG", 20),
+    "WebP 60": _saved("WEBP", 60),
     "half the size": lambda i: i.resize((i.width // 2, i.height // 2)),
     "a third, other aspect": lambda i: i.resize((i.width // 3, i.height // 4)),
     "grey": lambda i: i.convert("L"),
@@ -63,6 +72,7 @@ PICTURES: Changes = {
     "20 % darker": _brighter(0.8),
     "2 % cropped": _cropped(0.02),
     "5 % cropped": _cropped(0.05),
+    "10 % cropped": _cropped(0.1),
 }
 
 
@@ -79,6 +89,12 @@ def print_usual(image: Any) -> int:
     import imagehash
 
     return int(str(imagehash.phash(image)), 16)
+
+
+def made(name: str) -> Iterator[Arrays]:
+    """Whole samples of a seed each; of clouds one of each solid, for two of one are near."""
+    kind = modalities.get(name)
+    yield from (kind.look(kind.synth(seed)) for seed in range(len(CLASSES) if name == "pointcloud" else 24))
 
 
 def decoded(name: str, folder: Path) -> Iterator[Arrays]:
@@ -214,16 +230,18 @@ def measure(originals: list[Any], changes: Changes, of: Print, distance: int) ->
 def main() -> None:
     """All kinds, or the one named."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--distance", type=int, default=6)
     given = parser.parse_args()
+    data: Path | None = given.data
     studies: list[tuple[str, Iterator[Any], Changes, Mapping[str, Print]]] = [
-        ("pictures", pictures(given.data / "images"), PICTURES,
+        ("pictures", pictures(data and data / "images"), PICTURES,
          {"ours": print_picture, "phash": print_usual}),
-        ("clouds", clouds(given.data / "points"), CLOUDS, {"ours": modalities.get("pointcloud").fingerprint}),
-        ("cubes", cubes(given.data / "hyperspectral"), CUBES,
+        ("clouds", clouds(data / "points") if data else made("pointcloud"), CLOUDS,
+         {"ours": modalities.get("pointcloud").fingerprint}),
+        ("cubes", cubes(data / "hyperspectral") if data else made("hyperspectral"), CUBES,
          {"ours": modalities.get("hyperspectral").fingerprint}),
-        ("videos", videos(given.data / "video"), VIDEOS, {"ours": print_video}),
+        ("videos", videos(data / "video") if data else made("video"), VIDEOS, {"ours": print_video}),
     ]  # fmt: skip
     for name, found, changes, prints in studies:
         originals = list(found)

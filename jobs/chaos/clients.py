@@ -185,7 +185,7 @@ def job(rayloom: Rayloom, file: Path, want: str, kind: str, upstream: str) -> st
 
 def measure(rayloom: Rayloom, file: Path, want: str) -> dict[str, dict[str, str]]:
     """Who -> kind of fault -> what came of it. `want` is the digest of the same job on a disk."""
-    libraries = {"rayloom's storage": Ours, "s3fs": S3fs, "pyarrow": Pyarrow}
+    libraries: dict[str, type[Client]] = {"rayloom's storage": Ours, "s3fs": S3fs, "pyarrow": Pyarrow}
     with server() as upstream:
         found = {"`rayloom`": {NAMES[kind]: job(rayloom, file, want, kind, upstream) for kind in NAMES}}
         for name, client in libraries.items():
