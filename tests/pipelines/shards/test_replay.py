@@ -13,23 +13,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from blake3 import blake3
 
 import modalities
 from jobs.config.schema import Source
 from modalities.base import Arrays, BadSample
-from pipelines.parquet import from_parquet
+from pipelines.parquet import from_parquet, to_parquet
 from pipelines.shards import manifest as manifests
-from pipelines.shards.arrivals import listing_key, write_arrivals
+from pipelines.shards.arrivals import listing_key, survey_key, write_arrivals
 from pipelines.shards.closing import commit_run
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.manifest import Books
-from pipelines.shards.marks import SURVEY
+from pipelines.shards.marks import SURVEY, marked
 from pipelines.shards.pack import pack_unit
-from pipelines.shards.plan import compared, make_plan
+from pipelines.shards.plan import Survey, compared, make_plan
 from pipelines.shards.planned import write_plan
 from pipelines.shards.replay import REPLAY, forget, in_quarantine, known_to, only, readmitted, suffix_of
 from pipelines.shards.runs import Record, record_key
-from pipelines.shards.storage import LocalStorage, put_right
+from pipelines.shards.storage import LocalStorage
 from pipelines.sources import Entry, list_source
 from pipelines.stages.survey import survey_entries
 
@@ -78,17 +79,20 @@ class World:
             storage, only(list_source(source, KIND), names), settings="s", known=known,
             parent=parent.digest if parent else "", prefix=REPLAY if replay else "",
         )  # fmt: skip
-        survey = arrivals.survey
-        listed = [from_parquet(storage.get(listing_key(survey, i)))["entry"] for i in range(arrivals.chunks)]
+        survey, keys = arrivals.survey, [listing_key(arrivals.survey, i) for i in range(arrivals.chunks)]
+        listed = [from_parquet(storage.get(key))["entry"] for key in keys]
         entries = [Entry.from_json(text) for column in listed for text in column.to_pylist()]
         rows = survey_entries(
             entries, KIND, self.settings["stages"], compare=compared(self.settings), sandbox=False
         )
         table = pa.Table.from_pylist(rows, schema=SURVEY)
-        plan = make_plan(table, settings=self.settings, patterns=KIND.patterns, known=known)
+        table = marked(table, settings=self.settings, patterns=KIND.patterns)
+        plan = make_plan(Survey.of(table), settings=self.settings, known=known)
         name = write_plan(storage, plan, "pointcloud", survey=survey)
-        record = Record(plan=name, clusters=plan.parts.get("clusters", []), **arrivals.digests)
-        put_right(storage, record_key(survey), record.sealed())
+        storage.put(survey_key(survey, 0), part := to_parquet(table))
+        parts = {**arrivals.digests, "survey": [blake3(part).hexdigest()]}
+        record = Record(plan=name, plain=False, clusters=plan.parts.get("clusters", []), **parts)
+        storage.put(record_key(survey), record.sealed())
         self.packing = True
         done = [pack_unit(storage, name, unit) for unit in range(plan.units)]
         self.packing = False
