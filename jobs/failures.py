@@ -15,7 +15,9 @@ INTERRUPTED: Final = 130
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 OWN_MISTAKES: Final = (KeyError, IndexError, UnicodeError)  # of the families below, yet never meant for users
-STORED_BADLY: Final = ("Conflict", "Corrupt")  # of pipelines.shards, by name: importing them takes a second
+# By name: importing what they belong to takes a second.
+MACHINES: Final = ("ClusterDown", "SandboxError")  # of jobs.cluster and pipelines.stages
+STORED_BADLY: Final = ("Conflict", "Corrupt")  # of pipelines.shards
 
 
 def report(error: BaseException, *, debug: bool = False) -> int:
@@ -34,7 +36,7 @@ def report(error: BaseException, *, debug: bool = False) -> int:
 def exit_code(error: BaseException) -> int:
     """By family: bad arguments 2, storage 4, cluster 5; 1 is a mistake of ours."""
     module = type(error).__module__.partition(".")[0]
-    if module == "ray" or type(error).__name__ == "ClusterDown" or isinstance(error, ConnectionError):
+    if module == "ray" or type(error).__name__ in MACHINES or isinstance(error, ConnectionError):
         return CLUSTER
     if type(error) in OWN_MISTAKES or isinstance(error, UnicodeError):
         return CRASH

@@ -22,9 +22,9 @@ HEAD = """# Hostile files
 
 What rayloom does with files made to harm, and what the usual library does with the same file when called
 with its defaults. Each file is built by `tests/hostile/`, and `tests/test_hostile.py` holds ours to it:
-nothing in the file runs, no file outside the source is read, nobody is called, the decoder's process stays
-below 1 GiB, the sample is quarantined with the reason given, and its neighbours are kept. `kept`: the lie
-is of no consequence.
+nothing in the file runs, no file outside the source is read, nobody is called, the decoder's process and the
+worker that opens the source stay below 1 GiB, the sample is quarantined with the reason given, and its
+neighbours are kept. `kept`: the lie is of no consequence.
 
 The last column is measured, not remembered: a process for each file, 4 GiB of address space, {timeout:g} s.
 "takes it" means that something comes back without an error. It says how much has to be done around a

@@ -209,8 +209,9 @@ def test_own_and_foreign_errors_of_storage_and_cluster_have_their_codes() -> Non
     from modalities.base import BadSample
     from pipelines.shards.dataset import Corrupt
     from pipelines.shards.manifest import Conflict
+    from pipelines.stages.sandbox import SandboxError
 
-    assert failures.exit_code(ClusterDown("gone")) == 5
+    assert failures.exit_code(ClusterDown("gone")) == failures.exit_code(SandboxError("does not start")) == 5
     assert failures.exit_code(BadSample("too-large", "x")) == 2
     assert failures.exit_code(Conflict("x")) == failures.exit_code(Corrupt("x")) == 4
 
