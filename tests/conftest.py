@@ -1,5 +1,6 @@
 """Fixtures for every room."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,15 @@ from hypothesis import HealthCheck, settings
 # A busy machine is no failure: neither a single example's time nor that of drawing them is judged.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def stores_of_its_own() -> Iterator[None]:
+    """fsspec keeps its clients by what they were asked for, and with them the credentials of that moment."""
+    yield
+    if "s3fs" in sys.modules:
+        sys.modules["s3fs"].S3FileSystem.clear_instance_cache()
+
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -39,7 +39,9 @@ def test_every_real_file_comes_out_as_it_went_in(
     capsys.readouterr()
     assert commands.check(str(tmp_path / "data"), as_json=True) == 0
     report = json.loads(capsys.readouterr().out)
-    assert set(report) == {"ok", "samples", "shards", "bytes", "manifest", "books", "problems"}
+    assert set(report) == {
+        "ok", "samples", "shards", "bytes", "manifest", "books", "problems", "read", "seed",
+    }  # fmt: skip
     assert report["ok"] is True
     assert report["books"]["inputs"] == report["books"]["written"] == report["samples"]
     commands.ls(str(tmp_path / "data"), as_json=True)

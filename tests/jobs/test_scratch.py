@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+import jobs.scratch
 from jobs.scratch import PREFIX, SETTLED_S, scratch
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +25,10 @@ with scratch() as folder:
 
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where folders are made, by a process that has none yet: the cluster of other tests has one."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(jobs.scratch, "_users", 0)
+    monkeypatch.setattr(jobs.scratch, "_shared", ExitStack())
     return tmp_path
 
 

@@ -166,7 +166,7 @@ def test_two_builders_over_a_bad_line_make_one_dataset(
 
 
 def test_unfinished_uploads_are_invisible_and_collected(
-    proxy: Proxy, opened: Open, work: Work, truth: Truth
+    proxy: Proxy, opened: Open, work: Work, truth: Truth, tmp_path: Path
 ) -> None:
     import boto3
 
@@ -176,7 +176,8 @@ def test_unfinished_uploads_are_invisible_and_collected(
     assert storage.size("shards/half.tar") is None
     assert violations(storage, truth)[0].startswith("I6")
     assert len(collect(storage, older_than_s=0).uploads) == 1
-    assert "Uploads" not in boto3.client("s3").list_multipart_uploads(Bucket="datasets")  # past our code
+    ours = {"Bucket": "datasets", "Prefix": tmp_path.name}
+    assert "Uploads" not in boto3.client("s3").list_multipart_uploads(**ours)  # past our code
     assert violations(storage, truth, thorough=True) == []
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.chaos import invariants
 from jobs.chaos.simulation import COMMAND, Simulator, play
-from pipelines.shards import closing, manifest, pack, quarantine
+from pipelines.shards import closing, manifest, pack, quarantine, replay
 from pipelines.shards.retry import RetryingStorage
 from pipelines.shards.storage import Storage
 
@@ -54,6 +54,7 @@ def test_files_of_workers_whose_mark_came_second_are_found_out_where_they_count(
         return storage.list(f"quarantine/{plan}/")
 
     monkeypatch.setattr(quarantine, "dropped_keys", everything)
+    monkeypatch.setattr(replay, "dropped_keys", everything)
     monkeypatch.setattr(invariants, "dropped_keys", everything)
     assert any("is there 2 times" in text for f in play(simulator, range(1700, 2400)).values() for text in f)
 
