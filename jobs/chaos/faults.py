@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -115,6 +116,11 @@ def rayloom(source: Path, output: Path, mode: str, each: int = 10) -> list[str]:
     return [*CLI, "run", str(job)]
 
 
+def _books(output: Path) -> str:
+    done = _run([*CLI, "check", str(output), "--json"])
+    return f", {json.loads(done.stdout)['books']['quarantined']} quarantined; check: exit {done.returncode}"
+
+
 @dataclass(frozen=True)
 class Tool:
     """How it is run, how it reads what it wrote, and what cannot be given to it, and why."""
@@ -122,10 +128,11 @@ class Tool:
     command: Command
     read: str
     cannot: Mapping[str, str] = field(default_factory=dict)
+    books: Callable[[Path], str] = lambda _: ""  # what it says itself of a run that ended well
 
 
 TOOLS: Final[dict[str, Tool]] = {
-    "rayloom": Tool(rayloom, READ_OURS, {"object": "cannot be given: its inputs are files"}),
+    "rayloom": Tool(rayloom, READ_OURS, {"object": "cannot be given: its inputs are files"}, _books),
     "ray.data `write_webdataset`": Tool(_script(RAY), READ_RAY),
     "the same with `CheckpointConfig`": Tool(_script(RAY, "checkpoint"), READ_RAY),
     "webdataset `ShardWriter`": Tool(_script(WDS), READ_WDS),
@@ -143,7 +150,7 @@ def _run(command: list[str], **more: str) -> subprocess.CompletedProcess[str]:
 
 
 def write_files(folder: Path) -> tuple[Path, Path]:
-    """Different JPEGs of some 40 kB; and the same with one more that was cut in half."""
+    """Different JPEGs of 24 kB; and the same with one more that was cut in half."""
     import numpy as np
     from PIL import Image
 
@@ -175,7 +182,7 @@ class There:
 
     def __str__(self) -> str:
         others = f", {self.others} damaged" if self.others else ""
-        return f"{self.good} of {SAMPLES} samples, {self.twice} twice{others}, {self.cut} tars cut short"
+        return f"{self.good} of {SAMPLES} samples, {self.twice} twice{others}, {self.cut} cut tars"
 
 
 def tars(folder: Path) -> list[Path]:
@@ -239,31 +246,32 @@ def measure(tool: Tool, good: Path, bad: Path, folder: Path) -> dict[str, str]:
     inputs, found = hashes(good), {}
 
     def run(output: Path, source: Path = good, mode: str = "") -> tuple[str, There]:
-        code = _run(tool.command(source, output, mode)).returncode
-        return f"exit {code}", there(output, inputs)
+        done = _run(tool.command(source, output, mode))
+        if done.returncode:
+            print(f"{output.name}: exit {done.returncode}: {done.stderr[-1000:]}", file=sys.stderr)
+        lies = there(output, inputs)
+        return f"exit {done.returncode}; {lies}{'' if done.returncode else tool.books(output)}", lies
 
     _, one = run(folder / "one")
     time.sleep(1.1)  # tar headers count whole seconds: the second run falls into another
-    code, two = run(folder / "two")
+    text, two = run(folder / "two")
     found["none, twice"] = (
-        f"{code}; {two}; {len(one.digests & two.digests)} of {len(two.digests)} tars have the same bytes"
+        f"{text}; {len(one.digests & two.digests)} of {len(two.digests)} tars have the same bytes"
     )
     kill(tool.command(good, folder / "kill", "slow"), folder / "kill")
     found["killed at four tars"] = str(there(folder / "kill", inputs))
-    code, after = run(folder / "kill")
+    text, after = run(folder / "kill")
     found["killed, then run again"] = (
-        f"{code}; {after}; {len(one.digests & after.digests)} of {len(after.digests)} tars as if never killed"
+        f"{text}; {len(one.digests & after.digests)} of {len(after.digests)} tars as if never killed"
     )
     for name, source, mode in (
         ("a JPEG cut in half among them, not decoded", bad, ""),
         ("a JPEG cut in half among them, decoded on the way", bad, "decode"),
         ("a sample that cannot be encoded", good, "object"),
     ):
-        found[name] = tool.cannot.get(mode) or "{}; {}".format(
-            *run(folder / f"{source.name}{mode}", source, mode)
-        )
+        found[name] = tool.cannot.get(mode) or run(folder / f"{source.name}{mode}", source, mode)[0]
     with small_disk(folder / "disk") as disk:
-        found["disk of 2 MiB"] = "{}; {}".format(*run(disk / "data"))
+        found["disk of 2 MiB"] = run(disk / "data")[0]
     found["one bit flipped in a sample"] = _flipped(tool, folder / "one", inputs)
     return found
 
@@ -278,7 +286,8 @@ def _flipped(tool: Tool, output: Path, inputs: set[str]) -> str:
     path.write_bytes(content)
     done = _run([sys.executable, "-c", tool.read + READ, str(output)])
     if done.returncode:
-        return f"refused: {done.stderr.strip().splitlines()[-1][:90]}"
+        error = done.stderr.strip().splitlines()[-1].partition(": ")[2].partition(" of /")[0]
+        return "refused: " + re.sub(r"([0-9a-f]{8})[0-9a-f]{56}", r"\1...", error)
     read = json.loads(done.stdout.splitlines()[-1])
     return f"{len(read)} samples read, {len(set(read) - inputs)} of them wrong, without a word"
 

@@ -75,21 +75,21 @@ def test_every_cell_is_what_came_of_the_tool(tmp_path: Path) -> None:
         READER, {"object": "not this one"},
     )  # fmt: skip
     found = faults.measure(tool, good, bad, folder)
-    peace = "exit 0; 120 of 120 samples, 0 twice, 0 tars cut short"
+    peace = "exit 0; 120 of 120 samples, 0 twice, 0 cut tars"
     assert found.pop("killed at four tars")[:2] in ("30", "40", "50")
     assert found == {
         "none, twice": f"{peace}; 12 of 12 tars have the same bytes",
         "killed, then run again": f"{peace}; 12 of 12 tars as if never killed",
         "a JPEG cut in half among them, not decoded":
-            "exit 0; 120 of 120 samples, 0 twice, 1 damaged, 0 tars cut short",
+            "exit 0; 120 of 120 samples, 0 twice, 1 damaged, 0 cut tars",
         "a JPEG cut in half among them, decoded on the way":
-            "exit 7; 58 of 120 samples, 0 twice, 1 tars cut short",
+            "exit 7; 58 of 120 samples, 0 twice, 1 cut tars",
         "a sample that cannot be encoded": "not this one",
         "disk of 2 MiB": found["disk of 2 MiB"],
         "one bit flipped in a sample": "120 samples read, 1 of them wrong, without a word",
     }  # fmt: skip
     assert found["disk of 2 MiB"].startswith("exit 9; ")
-    assert found["disk of 2 MiB"].endswith(", 0 twice, 1 tars cut short")
+    assert found["disk of 2 MiB"].endswith(", 0 twice, 1 cut tars")
 
 
 def test_objects_are_counted_as_they_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
