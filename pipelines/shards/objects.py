@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -180,10 +181,27 @@ def _understood(what: str) -> Iterator[None]:
         raise Garbled(f"{what}: {type(e).__name__}: {e}") from e
 
 
+@cache
+def _asks_once() -> Any:
+    """The HTTP session of aiobotocore, but aiohttp sends nothing again when a connection is lost.
+
+    The second request would find what the first one wrote: a conditional write would look as if somebody else had won.
+    """
+    from aiobotocore.httpsession import AIOHTTPSession
+
+    class AsksOnce(AIOHTTPSession):  # type: ignore[misc]
+        async def _get_session(self, proxy_url: Any) -> Any:
+            session = await super()._get_session(proxy_url)
+            session._retry_connection = False  # there is no public switch
+            return session
+
+    return AsksOnce
+
+
 def _options(scheme: str) -> dict[str, Any]:
     """One try an operation, and none longer than TIMEOUT_S without a byte."""
     if scheme == "s3":
-        patience = {"read_timeout": TIMEOUT_S, "connect_timeout": TIMEOUT_S}
+        patience = {"read_timeout": TIMEOUT_S, "connect_timeout": TIMEOUT_S, "http_session_cls": _asks_once()}
         return {"config_kwargs": {**patience, "retries": {"total_max_attempts": 1}}}
     if scheme in ("gs", "gcs"):
         return {"requests_timeout": TIMEOUT_S}

@@ -165,6 +165,14 @@ def test_two_builders_over_a_bad_line_make_one_dataset(
     assert violations(opened(), truth, thorough=True) == []
 
 
+def test_a_write_whose_answer_got_lost_is_known_as_our_own(proxy: Proxy, opened: Open) -> None:
+    """Also where a library below would have asked again by itself."""
+    storage, rng = opened(), random.Random(0)
+    proxy.faults.kinds, proxy.faults.rate = ("lost-ack",), 0.3
+    assert all(storage.create(f"new/{i}", rng.randbytes(1000)) for i in range(40))
+    assert proxy.faults.happened["lost-ack"] > 5
+
+
 def test_unfinished_uploads_are_invisible_and_collected(
     proxy: Proxy, opened: Open, work: Work, truth: Truth, tmp_path: Path
 ) -> None:
