@@ -185,7 +185,7 @@ def _understood(what: str) -> Iterator[None]:
 def _asks_once() -> Any:
     """The HTTP session of aiobotocore, but aiohttp sends nothing again when a connection is lost.
 
-    The second request would find what the first one wrote: a conditional write would look as if somebody else had won.
+    What the first request wrote the second would find: a conditional write would look as if another had won.
     """
     from aiobotocore.httpsession import AIOHTTPSession
 
