@@ -3,7 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -156,7 +156,8 @@ class ObjectStorage(Storage):
     def abort(self, upload: str) -> None:
         name, _, number = upload.rpartition("\n")
         bucket, key = self._s3_name(name)
-        self.files.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=number)
+        with suppress(FileNotFoundError):  # it is gone: a first request whose answer got lost, or another gc
+            self.files.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=number)
 
     def _s3_name(self, key: str) -> tuple[str, str]:
         """Bucket and name in it; a dataset may lie at the bucket's root, and names begin with no slash."""

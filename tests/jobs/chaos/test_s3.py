@@ -173,6 +173,14 @@ def test_a_write_whose_answer_got_lost_is_known_as_our_own(proxy: Proxy, opened:
     assert proxy.faults.happened["lost-ack"] > 5
 
 
+@pytest.mark.parametrize("kind", ["lost-ack", "flip"])
+def test_a_good_store_on_a_bad_line_passes_its_trial(
+    kind: str, proxy: Proxy, opened: Open, few: None
+) -> None:
+    proxy.faults.kinds, proxy.faults.rate = (kind,), 0.2
+    assert all(finding.kept for finding in trial.try_storage(opened(), large=False))
+
+
 def test_unfinished_uploads_are_invisible_and_collected(
     proxy: Proxy, opened: Open, work: Work, truth: Truth, tmp_path: Path
 ) -> None:
