@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,9 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One local Ray for the whole run: it takes seconds to start."""
     from jobs.cluster import cluster
 
-    tmp_path_factory.getbasetemp()  # made before the job's own folder takes the place of the temporary one
+    # Made before the job's own folder, which goes with it, takes the place of the temporary one.
+    tmp_path_factory.getbasetemp()
+    get_temp_dir()
 
     with cluster(workers=2):
         yield
