@@ -34,19 +34,7 @@ OPEN3D: Final = (
     "libgomp.so.1",
 )
 FFMPEG_FIXED: Final = (62, 28, 102)  # libavcodec of FFmpeg 8.1.2, which fixes CVE-2026-8461
-WHEELS: Final = (
-    "torch",
-    "ray",
-    "pyarrow",
-    "simplejpeg",
-    "laspy",
-    "lazrs",
-    "scipy",
-    "tifffile",
-    "zarr",
-    "blake3",
-    "crc32c",
-)
+WHEELS: Final = ("torch", "ray", "pyarrow", "blake3", "crc32c")  # only their versions are told
 PROBES: Final = {  # distribution -> what a child process prints: the versions of the C libraries inside
     "av": "import av; print('FFmpeg', av.ffmpeg_version_info)",
     "decord2": "import decord; print()",
@@ -55,6 +43,12 @@ PROBES: Final = {  # distribution -> what a child process prints: the versions o
     "pillow": "from PIL import Image, features as f; print('libjpeg-turbo', f.version('libjpeg_turbo'), "
     "'libtiff', f.version('libtiff'), 'libwebp', f.version('webp'))",
     "open3d-cpu": "import open3d; print()",
+    "simplejpeg": "import simplejpeg; print()",
+    "laspy": "import laspy; print()",
+    "lazrs": "import lazrs; print()",
+    "scipy": "import scipy.fft, scipy.ndimage; print()",
+    "tifffile": "import tifffile; print()",
+    "zarr": "import zarr; print()",
 }
 LOADS: Final = "import ctypes, sys; [ctypes.CDLL(name) for name in sys.argv[1:]]"
 

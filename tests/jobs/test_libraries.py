@@ -5,6 +5,7 @@ import json
 import pytest
 
 from jobs.libraries import PROBES, _child, check_libraries, explain, missing_objects, probe
+from modalities.libraries import PACKAGES
 
 
 def test_this_machine_is_described(capsys: pytest.CaptureFixture[str]) -> None:
@@ -16,6 +17,10 @@ def test_this_machine_is_described(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["av"]["inside"] == f"FFmpeg {av.ffmpeg_version_info}"
     assert found["rasterio"]["inside"] == f"GDAL {rasterio.__gdal_version__}"
     assert set(PROBES) <= set(found)
+
+
+def test_what_modalities_ask_for_late_is_loaded_not_only_named() -> None:
+    assert set(PACKAGES.values()) <= set(PROBES)
 
 
 def test_a_missing_shared_object_names_its_debian_package() -> None:
