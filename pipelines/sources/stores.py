@@ -217,7 +217,7 @@ def _opened(uri: str, version: str = "") -> tuple[int, int]:
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise BadSample("unsafe", f"{uri} is not a regular file")
-    if version and version.partition("-")[0] != str(status.st_mtime_ns):  # a chmod sets the other
+    if version and not f"{version}-".startswith(f"{status.st_mtime_ns}-"):  # a chmod sets the other
         os.close(descriptor)
         raise BadSample("changed", f"{uri} was written to after it was listed; ingest it again")
     return descriptor, status.st_size

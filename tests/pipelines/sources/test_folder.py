@@ -272,6 +272,17 @@ def test_what_changed_after_listing_is_refused(
         open_entry(entry)
 
 
+@pytest.mark.parametrize("seconds", [-3600, -1, 0, 1])
+def test_a_file_of_before_1970_is_no_changed_one(listing: Lister, tree: Tree, seconds: int) -> None:
+    root = tree("a.jpg")
+    os.utime(root / "a.jpg", (seconds, seconds))
+    (entry,) = listing(root)
+    assert open_entry(entry, as_listed=True)[0].content == b"a.jpg"
+    os.utime(root / "a.jpg", (seconds - 1, seconds - 1))
+    with pytest.raises(BadSample, match="changed"):
+        open_entry(entry, as_listed=True)
+
+
 def test_large_local_files_stay_where_they_are(listing: Lister, tree: Tree) -> None:
     root = tree("big.tif", "small.tif")
     os.truncate(root / "big.tif", IN_PLACE_BYTES + 1)
