@@ -11,7 +11,7 @@ from jobs.cluster import cluster
 from jobs.config.schema import IngestJob
 from jobs.progress import Progress
 from jobs.scratch import scratch
-from pipelines.shards.storage import open_storage
+from pipelines.shards.storage import STAGING, open_storage
 from pipelines.shards.trial import require_trusted
 from pipelines.sources.places import resolve, split_glob
 
@@ -25,6 +25,7 @@ SETTINGS = (
     "split",
     "shards",
 )  # what decides the bytes, with the inputs
+FOLDERS = ("index", "shards", "manifest", "runs", "quarantine", STAGING)  # of a dataset
 
 
 def run(job: IngestJob) -> int:
@@ -105,7 +106,10 @@ def left_behind(output: str) -> Counter[str]:
 
 
 def _check_apart(source: str, output: str) -> None:
-    """Refuse an output below the source, whichever way either is written: links, file: URLs, globs."""
+    """Refuse an output below the source, whichever way either is written: links, file: URLs, globs.
+
+    And a source in a folder of the output: its own shards, or what gc would take for leftovers.
+    """
     root = split_glob(resolve(source))[0]
     ours, theirs = (
         (place if "://" in place else os.path.realpath(place)).rstrip("/") + "/" for place in (output, root)
@@ -114,4 +118,9 @@ def _check_apart(source: str, output: str) -> None:
         raise ValueError(
             f"output {output} lies in the source {source}: the next run would take the shards for new data; "
             "put it elsewhere"
+        )
+    if any(theirs.startswith(f"{ours}{folder}/") for folder in FOLDERS):
+        raise ValueError(
+            f"source {source} lies in what output {output} fills, and rayloom gc removes what is not its own "
+            "there; put one of them elsewhere"
         )

@@ -40,6 +40,30 @@ def test_an_output_inside_the_source_is_refused(source: str, output: str, tmp_pa
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "link", "my photos", "x.jpg"]
 
 
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("{root}/shards", "{root}"),
+        ("{root}/shards/mine-000.tar", "{root}/"),
+        ("{root}/shards/*.tar", "{link}"),
+        ("s3://bucket/runs/1", "s3://bucket"),
+    ],
+)
+def test_a_source_where_the_dataset_keeps_its_own_is_refused(
+    source: str, output: str, tmp_path: Path
+) -> None:
+    """gc would remove it, and the next run take the dataset's own shards for new data."""
+    root = tmp_path / "data"
+    root.joinpath("shards").mkdir(parents=True)
+    root.joinpath("shards/mine-000.tar").write_bytes(bytes(10240))
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    places = {"root": str(root), "link": str(link)}
+    with pytest.raises(ValueError, match="lies in what output"):
+        ingest_dataset(job(source.format(**places), output.format(**places)))
+    assert sorted(path.name for path in root.rglob("*")) == ["mine-000.tar", "shards"]
+
+
 def test_an_output_beside_the_source_is_none_of_its(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     with pytest.raises(
