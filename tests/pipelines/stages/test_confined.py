@@ -1,6 +1,7 @@
 """All that a modality offers works in the confined process, and gives the same there as outside it."""
 
 import ast
+import errno
 import inspect
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import zarr
 import modalities
 from modalities.base import Modality, Raw
 from modalities.libraries import PACKAGES
-from pipelines.stages import process
+from pipelines.stages import _confine, process
 from pipelines.stages.process import Look, Sample, Stage
 from pipelines.stages.sandbox import Sandbox
 
@@ -182,3 +183,26 @@ def test_what_is_imported_late_says_so_where_it_does_not_load() -> None:
             assert not vague, f"{path}: call modalities.libraries.load before importing {vague}"
             checked += len(late)
     assert checked >= len(PACKAGES)
+
+
+def test_a_network_is_left_where_the_kernel_then_lets_nobody_be_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ubuntu's AppArmor lets an ordinary user make namespaces, and answers so to what is written after."""
+
+    class Kernel:
+        def unshare(self, flags: int) -> int:
+            assert flags == _confine.CLONE_NEWUSER | _confine.CLONE_NEWNET
+            return 0
+
+    asked: list[str] = []
+
+    def refused(path: Path, text: str) -> int:
+        asked.append(str(path))
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(_confine, "_libc", Kernel)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(Path, "write_text", refused)
+    assert _confine._leave_network()
+    assert asked == ["/proc/self/setgroups"]
