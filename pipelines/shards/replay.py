@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import modalities
 from pipelines.parquet import from_parquet
+from pipelines.seal import Corrupt
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.decisions import Decisions
 from pipelines.shards.known import IN_INDEX, LEFT, LEFT_OUT, Known, Record, same_words, write_down
@@ -126,10 +127,20 @@ def left_out(dataset: Dataset, columns: list[str] | None = None) -> Iterator[pa.
 
 
 def in_quarantine(dataset: Dataset) -> Iterator[tuple[str, str]]:
-    """Name and reason of each sample that lies there."""
+    """Name and reason of each sample that lies there.
+
+    Corrupt, at the end: they are not as many as the books say, for a file that tells of them is lost.
+    """
+    count, told = 0, dataset.manifest.books.quarantined
     for table in left_out(dataset, ["status", "name", "reason"]):
         table = table.filter(pc.equal(table["status"], "quarantined"))
+        count += table.num_rows
         yield from zip(table["name"].to_pylist(), table["reason"].to_pylist(), strict=True)
+    if count != told:
+        raise Corrupt(
+            f"{count} samples lie in quarantine of {dataset.storage.url}, {told} by its books: "
+            "a file is lost; run rayloom check, then rayloom repair"
+        )
 
 
 def readmitted(parent: Dataset, survey: str) -> Books:

@@ -19,6 +19,7 @@ import modalities
 from jobs.config.schema import Source
 from modalities.base import Arrays, BadSample
 from pipelines.parquet import from_parquet, to_parquet
+from pipelines.seal import Corrupt
 from pipelines.shards import manifest as manifests
 from pipelines.shards.arrivals import listing_key, survey_key, write_arrivals
 from pipelines.shards.closing import commit_run
@@ -277,3 +278,23 @@ def test_a_suffix_is_told_from_a_key() -> None:
             assert suffix_of(key, name, KIND.patterns) == suffix
             assert suffix_of(f"{key}-{name_tag(name)}", name, KIND.patterns) == suffix
     assert suffix_of("made otherwise", "a.xyz", KIND.patterns) is None
+
+
+def test_a_lost_listing_of_a_replay_ends_the_next_before_it_counts_anything_twice(world: Any) -> None:
+    made = world()
+    for seed, name in enumerate(("a.xyz", "b.xyz", "c.xyz")):
+        made.cloud(name, 2, seed)
+    made.broken = {(1, 0), (2, 0)}
+    made.run()
+    made.broken = {(2, 0)}
+    before = made.run(replay=True)
+    assert (before.manifest.number, before.manifest.books.quarantined) == (1, 1)
+    lost = listing_key(before.manifest.plans[-1].partition("/")[0], 0)
+    content = made.storage.get(lost)
+    made.storage.delete(lost)
+    made.broken = set()
+    with pytest.raises(Corrupt, match="run rayloom check, then rayloom repair"):
+        made.run(replay=True)
+    made.storage.put(lost, content)
+    after = made.run(replay=True).manifest.books
+    assert (after.inputs, after.written, after.quarantined) == (6, 6, 0)
