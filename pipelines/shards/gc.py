@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from pipelines.seal import unseal
+from pipelines.seal import Corrupt, unseal
 from pipelines.shards.manifest import Manifest, copy_key, head_key, listing_key, load, numbers
 from pipelines.shards.storage import Storage, read_verified
 from pipelines.shards.turns import collecting
@@ -101,7 +101,7 @@ def _marked(storage: Storage, keys: list[str]) -> set[str]:
 def _shard_of(storage: Storage, key: str) -> Iterator[str]:
     try:
         shard = read_verified(storage, key, unseal)["shard"]
-    except FileNotFoundError:
+    except (FileNotFoundError, Corrupt):  # a mark that cannot be read marks nothing: its unit is built again
         return
     if shard:
         yield f"shards/{shard['digest']}.tar"

@@ -154,3 +154,16 @@ def test_a_run_that_lost_a_shard_to_gc_is_not_committed(damaged: Path, tmp_path:
         build(storage, work, random.Random(0), pack=pack)
     build(storage, work, random.Random(0))
     assert find_problems(storage)[0] == []
+
+
+def test_a_damaged_mark_of_a_living_run_stops_nothing(leftovers: LocalStorage) -> None:
+    [mark] = [
+        key
+        for key in leftovers.list("runs/")
+        if "/done/" in key and not any(key.split("/")[1] in run for run in load(leftovers).plans)
+    ]
+    leftovers.replace(mark, b"no mark")
+    assert collect(leftovers, older_than_s=OLD_S).objects == []
+    plan = mark.split("/")[1]
+    assert pack_unit(leftovers, plan, 0).shard
+    assert find_problems(leftovers)[0] == []
