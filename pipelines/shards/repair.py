@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import modalities
 from pipelines.jsontext import digest
+from pipelines.parquet import from_parquet
 from pipelines.shards.check import UNREADABLE, Problem, find_problems
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.known import Known
@@ -36,11 +37,12 @@ from pipelines.shards.plan import Plan, Survey, make_plan
 from pipelines.shards.planned import is_of_plan, name_of, read_plan, read_unit, write_plan
 from pipelines.shards.quarantine import dropped_at
 from pipelines.shards.replay import REPLAY, known_to, names_of
-from pipelines.shards.runs import Record, plan_head, record_key, record_of
+from pipelines.shards.runs import Record, other_than, plan_head, record_key, record_of
 from pipelines.shards.storage import Storage
 from pipelines.shards.surveys import read_survey, record_anew, surveyed_anew
 from pipelines.shards.tar import TarWriter
 
+Row = dict[str, Any]  # of a planned unit
 Settings = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # of a job: what decides the bytes
 
 
@@ -243,13 +245,31 @@ def _unit(
     except UNREADABLE:
         return
     mark = _mark(storage, plan, unit)
-    for as_listed in (True, False):  # sources that were moved or touched since may still have the bytes
+    tries = [(planned, True), (planned, False)]  # moved or touched since, sources may still have the bytes
+    if mark and mark.left_out:  # and what was left out may be mended meanwhile, or gone
+        tries.append((_kept(storage, plan, unit, mark, planned), False))
+    for rows, as_listed in tries:
         with storage.staging() as folder:
-            built = build_unit(planned, head, folder, as_listed=as_listed)
+            built = build_unit(rows, head, folder, as_listed=as_listed)
+            if mark and len(rows) < len(planned):
+                built = replace(built, done=replace(mark, shard=built.done.shard))
             shard = built.done.shard
             if built.done == mark if mark else shard and wanted.get(shard.digest) == shard:
                 yield from _placed(storage, plan, unit, built, damaged)
                 return
+
+
+def _kept(storage: Storage, plan: str, unit: int, mark: Done, planned: list[Row]) -> list[Row]:
+    """The rows of a unit but for those that its quarantine names; all where that is damaged."""
+    key = dropped_at(storage, plan, unit, mark.left_out)
+    try:
+        if any(other_than(storage, key, mark.left_out)):
+            return planned
+        gone = from_parquet(storage.get(key), ["name", "suffix"]).to_pylist()
+    except UNREADABLE:
+        return planned
+    pieces = {(row["name"], row["suffix"]) for row in gone}
+    return [row for row in planned if (row["name"], row["suffix"]) not in pieces]
 
 
 def _broken(storage: Storage, plan: str, head: dict[str, Any], damaged: set[str]) -> Iterator[int]:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -292,10 +293,27 @@ def test_a_repair_takes_sources_that_were_moved_back_with_other_times(
         storage.delete(shard.index_key)
     done = repair(storage, settings_of=lambda job: {name: job[name] for name in PLAIN})
     assert "changes.png" in of_changed
-    left = {problem.key for problem in done.left}
-    whole = [shard for shard in shards if shard.key not in left]
-    assert len(whole) >= len(shards) - 1  # the unit of the changed file may stay as it is
-    assert not done.left or done.digest == digest
+    assert (done.left, done.digest) == ([], digest)
+
+
+@pytest.mark.parametrize("since", ["mended", "gone"])
+def test_a_repair_needs_no_source_of_what_was_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since: str
+) -> None:
+    monkeypatch.setenv("RAYLOOM_SANDBOX", "0")
+    make_pictures(source := tmp_path / "source")
+    storage = LocalStorage(tmp_path / "data")
+    digest = build(storage, plain_work("work", source), random.Random(0))
+    dataset = Dataset.open(storage.url)
+    for name in {row["name"] for row in dataset.dropped()}:
+        (source / name).unlink(missing_ok=True)
+        if since == "mended":
+            shutil.copyfile(source / "0.png", source / name)
+    for shard in dataset.manifest.shards:
+        storage.delete(shard.key)
+        storage.delete(shard.index_key)
+    done = repair(storage, settings_of=lambda job: {name: job[name] for name in PLAIN})
+    assert (done.left, done.digest) == ([], digest)
 
 
 def test_units_before_had_one_name_each_and_are_read_still(tmp_path: Path) -> None:
