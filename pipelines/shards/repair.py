@@ -38,7 +38,7 @@ from pipelines.shards.planned import is_of_plan, name_of, read_plan, read_unit, 
 from pipelines.shards.quarantine import dropped_at
 from pipelines.shards.replay import REPLAY, known_to, names_of
 from pipelines.shards.runs import Record, other_than, plan_head, record_key, record_of
-from pipelines.shards.storage import Storage
+from pipelines.shards.storage import Storage, read_verified
 from pipelines.shards.surveys import read_survey, record_anew, surveyed_anew
 from pipelines.shards.tar import TarWriter
 
@@ -122,8 +122,9 @@ def _manifests(storage: Storage) -> Iterator[str]:
         try:
             load(storage, number)
         except UNREADABLE:
-            manifest = manifest_of(head, _marked_shards(storage, head))
-            if manifest.digest != head["digest"]:
+            shards = (of(storage, head) for of in (_listed_shards, _marked_shards))
+            made = (manifest_of(head, found) for found in shards)
+            if (manifest := next((m for m in made if m.digest == head["digest"]), None)) is None:
                 continue
             if not intact:
                 storage.replace(key, head_of(manifest))
@@ -139,6 +140,14 @@ def _readable(storage: Storage, number: int) -> bool:
     except UNREADABLE:
         return False
     return True
+
+
+def _listed_shards(storage: Storage, head: dict[str, Any]) -> list[Shard]:
+    """Shards of a snapshot, as its list has them."""
+    try:
+        return [Shard(**row) for row in read_verified(storage, head["shards"], from_parquet).to_pylist()]
+    except UNREADABLE:
+        return []
 
 
 def _marked_shards(storage: Storage, head: dict[str, Any]) -> list[Shard]:

@@ -316,6 +316,21 @@ def test_a_repair_needs_no_source_of_what_was_left_out(
     assert (done.left, done.digest) == ([], digest)
 
 
+@pytest.mark.parametrize("other", ["done/000000.json", "plan.json"])
+def test_a_head_is_repaired_by_its_copy_and_its_list_whatever_else_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    monkeypatch.setenv("RAYLOOM_SANDBOX", "0")
+    make_pictures(source := tmp_path / "source")
+    storage = LocalStorage(tmp_path / "data")
+    digest = build(storage, plain_work("work", source), random.Random(0))
+    [plan] = Dataset.open(storage.url).plans()
+    for key in ("manifest/000000.json", f"runs/{plan}/{other}"):
+        storage.replace(key, storage.get(key)[:-1])
+    done = repair(storage, settings_of=lambda job: {name: job[name] for name in PLAIN})
+    assert (done.left, done.digest) == ([], digest)
+
+
 def test_units_before_had_one_name_each_and_are_read_still(tmp_path: Path) -> None:
     make_pictures(source := tmp_path / "source")
     storage = LocalStorage(tmp_path / "data")
