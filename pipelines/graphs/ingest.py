@@ -31,7 +31,7 @@ from pipelines.shards.planned import read_plan, units_key, write_plan
 from pipelines.shards.replay import REPLAY, forget, known_to, only, readmitted
 from pipelines.shards.runs import UNREADABLE, Record, read_record, record_key, run_problems
 from pipelines.shards.storage import Storage, open_storage, put_right, read_verified
-from pipelines.shards.surveys import entries_of, look_at, read_survey
+from pipelines.shards.surveys import entries_of, forget_unread, look_at, read_survey
 from pipelines.shards.turns import building
 from pipelines.sources import Listing, find_objects
 from pipelines.stages.process import check_stages, decodes
@@ -104,6 +104,8 @@ def ingest(
             if nothing_new and nothing:
                 if replay is not None:
                     forget(storage, survey)
+                else:
+                    forget_unread(storage, survey, found)
                 return nothing_new
             plan = write_plan(storage, made, modality, survey=survey, anonymous=anonymous)
             parts = {**arrivals.digests, "survey": [*digests, *arrivals.digests["survey"]]}

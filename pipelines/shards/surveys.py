@@ -8,16 +8,25 @@ from typing import Any
 import blake3
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from modalities.base import Modality
 from pipelines.parquet import from_parquet, to_parquet
 from pipelines.seal import Corrupt
 from pipelines.shards.ahead import ahead
-from pipelines.shards.arrivals import ids_anew, ids_key, ids_of, listing_anew, listing_key, survey_key
+from pipelines.shards.arrivals import (
+    PASSING,
+    ids_anew,
+    ids_key,
+    ids_of,
+    listing_anew,
+    listing_key,
+    survey_key,
+)
 from pipelines.shards.marks import SURVEY, marked
 from pipelines.shards.plain import Listed, apart
-from pipelines.shards.plan import READERS, compared
+from pipelines.shards.plan import READERS, Survey, compared
 from pipelines.shards.planned import left_out_key, read_plan, unit_key
 from pipelines.shards.runs import UNREADABLE, Record
 from pipelines.shards.storage import Storage, read_verified
@@ -51,6 +60,13 @@ def read_survey(storage: Storage, survey: str, parts: int) -> Callable[[list[str
         return ahead(lambda i: _table(storage, survey_key(survey, i), columns), range(parts), READERS)
 
     return read
+
+
+def forget_unread(storage: Storage, survey: str, found: Survey) -> None:
+    """A run that nothing came of leaves no part that could not be read: the next one looks again."""
+    for i, table in enumerate(found.read(["reason"])):
+        if pc.any(pc.is_in(table["reason"], pa.array(PASSING))).as_py():
+            storage.delete(survey_key(survey, i))
 
 
 def _table(storage: Storage, key: str, columns: list[str] | None = None) -> pa.Table:

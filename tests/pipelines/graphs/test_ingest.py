@@ -4,7 +4,10 @@ import io
 import os
 import shutil
 import tarfile
+import threading
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +18,7 @@ from PIL import Image
 
 from jobs.config.schema import IngestJob
 from jobs.ingest import SETTINGS, ingest_dataset, run
+from pipelines.graphs import ingest as graph
 from pipelines.graphs.ingest import ingest
 from pipelines.shards.dataset import Corrupt, Dataset
 from pipelines.shards.manifest import Conflict, latest
@@ -303,6 +307,28 @@ def test_touched_duplicates_and_bad_files_are_not_counted_again(
         os.utime(path, (1, 1))
     again = ingest_dataset(job(dedup="exact"))
     assert (again.added, again.manifest.digest) == (False, first.manifest.digest)
+
+
+def test_what_could_not_be_read_is_tried_again_by_every_run(
+    job: Callable[..., IngestJob], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server says neither size nor version: the entry is the same as before."""
+    monkeypatch.setenv("RAYLOOM_ALLOW_PRIVATE_HOSTS", "1")  # here, and so the work is done here, too
+    monkeypatch.setattr(graph, "each", lambda work, units, what: (work(unit) for unit in range(units)))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(source))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        urls = [
+            f"http://127.0.0.1:{server.server_port}/{name}.jpg" for name in ("cat/001", "dog/000", "later")
+        ]
+        (tmp_path / "table.csv").write_text("\n".join(["uri", *urls]))
+        given = job(source={"uri": str(tmp_path / "table.csv")})
+        assert ingest_dataset(given).books.quarantined == 1
+        assert not ingest_dataset(given).added
+        shutil.copyfile(source / "cat/003.jpg", source / "later.jpg")
+        after = ingest_dataset(given)
+        server.shutdown()
+    assert (after.added, after.books.written) == (True, 1)
 
 
 def test_a_label_that_changes_under_a_snapshot_is_a_conflict(
