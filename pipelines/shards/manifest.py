@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipelines.jsontext import digest
 from pipelines.parquet import from_parquet, to_parquet
 from pipelines.seal import Corrupt, seal, unseal
-from pipelines.shards.storage import Storage, read_verified
+from pipelines.shards.storage import Storage, put_right, read_verified
 
 FORMAT = 2
 FIELDS = ("number", "parent", "modality", "settings", "plans", "classes", "job")  # of a head, as they are
@@ -110,9 +110,9 @@ def commit(storage: Storage, manifest: Manifest) -> None:
             "nothing was committed"
         )
     # Named by content: a builder that loses the race must not leave its list under the winner's number.
-    storage.put(listing_key(manifest), shard_list(manifest))
+    put_right(storage, listing_key(manifest), shard_list(manifest))
     if manifest.plans:
-        storage.put(copy_key(manifest), head_of(manifest))
+        put_right(storage, copy_key(manifest), head_of(manifest))
     if (
         not storage.put(head_key(manifest.number), head_of(manifest))
         and load(storage, manifest.number).digest != manifest.digest

@@ -331,6 +331,19 @@ def test_a_head_is_repaired_by_its_copy_and_its_list_whatever_else_is_damaged(
     assert (done.left, done.digest) == ([], digest)
 
 
+def test_what_a_commit_that_died_left_damaged_is_written_anew(tmp_path: Path) -> None:
+    make_pictures(source := tmp_path / "source")
+    storage, work = LocalStorage(tmp_path / "data"), plain_work("work", source)
+    digest = build(storage, work, random.Random(0))
+    [plan] = Dataset.open(storage.url).plans()
+    storage.delete("manifest/000000.json")
+    [listing] = storage.list("manifest/")
+    for key in (listing, f"runs/{plan}/head.json"):
+        storage.replace(key, storage.get(key)[:-1])
+    assert build(storage, work, random.Random(0)) == digest
+    assert Dataset.open(storage.url).check()["problems"] == []
+
+
 def test_units_before_had_one_name_each_and_are_read_still(tmp_path: Path) -> None:
     make_pictures(source := tmp_path / "source")
     storage = LocalStorage(tmp_path / "data")
