@@ -1,10 +1,13 @@
 """Making a damaged dataset whole again: only what is damaged, from the sources, with the same bytes."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import blake3
 
 import modalities
 from pipelines.jsontext import digest
@@ -35,14 +38,15 @@ from pipelines.shards.pack import (
 )
 from pipelines.shards.plan import Plan, Survey, make_plan
 from pipelines.shards.planned import is_of_plan, name_of, read_plan, read_unit, write_plan
-from pipelines.shards.quarantine import dropped_at
+from pipelines.shards.quarantine import dropped_at, dropped_key
 from pipelines.shards.replay import REPLAY, known_to, names_of
-from pipelines.shards.runs import Record, other_than, plan_head, record_key, record_of
+from pipelines.shards.runs import Record, plan_head, record_key, record_of
 from pipelines.shards.storage import Storage, read_verified
 from pipelines.shards.surveys import read_survey, record_anew, surveyed_anew
 from pipelines.shards.tar import TarWriter
 
 Row = dict[str, Any]  # of a planned unit
+Try = tuple[list[Row], bool, Done | None]  # rows, whether as listed, and what is known of the others
 Settings = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # of a job: what decides the bytes
 
 
@@ -254,31 +258,47 @@ def _unit(
     except UNREADABLE:
         return
     mark = _mark(storage, plan, unit)
-    tries = [(planned, True), (planned, False)]  # moved or touched since, sources may still have the bytes
-    if mark and mark.left_out:  # and what was left out may be mended meanwhile, or gone
-        tries.append((_kept(storage, plan, unit, mark, planned), False))
-    for rows, as_listed in tries:
+    tries: list[Try] = [(planned, True, None), (planned, False, None)]  # as listed; or moved or touched since
+    # What was left out may be mended since, or gone: its rows are not built, where they are still told.
+    told: list[Try] = list(_left_out(storage, plan, unit, mark, planned))
+    for rows, as_listed, known in [*tries, *told] if mark else [*told, *tries]:
         with storage.staging() as folder:
             built = build_unit(rows, head, folder, as_listed=as_listed)
-            if mark and len(rows) < len(planned):
-                built = replace(built, done=replace(mark, shard=built.done.shard))
+            if known:
+                counts = {**known.counts, "written": len(rows)}
+                built = replace(built, done=replace(known, shard=built.done.shard, counts=counts))
             shard = built.done.shard
-            if built.done == mark if mark else shard and wanted.get(shard.digest) == shard:
+            fits = wanted.get(shard.digest) == shard if shard else known and not rows
+            if built.done == mark if mark else fits:
                 yield from _placed(storage, plan, unit, built, damaged)
                 return
 
 
-def _kept(storage: Storage, plan: str, unit: int, mark: Done, planned: list[Row]) -> list[Row]:
-    """The rows of a unit but for those that its quarantine names; all where that is damaged."""
-    key = dropped_at(storage, plan, unit, mark.left_out)
-    try:
-        if any(other_than(storage, key, mark.left_out)):
-            return planned
-        gone = from_parquet(storage.get(key), ["name", "suffix"]).to_pylist()
-    except UNREADABLE:
-        return planned
-    pieces = {(row["name"], row["suffix"]) for row in gone}
-    return [row for row in planned if (row["name"], row["suffix"]) not in pieces]
+def _left_out(storage: Storage, plan: str, unit: int, mark: Done | None, planned: list[Row]) -> Iterator[Try]:
+    """Without the rows that an intact quarantine file of the unit names: that of its mark, or any."""
+    if mark:
+        keys = [dropped_at(storage, plan, unit, mark.left_out)] if mark.left_out else []
+    else:
+        folder = dropped_key(plan, unit, "").rpartition("/")[0] + "/"
+        keys = [key for key in storage.list(folder) if key.startswith(f"{folder}{unit:06}-")]
+    for key in keys:
+        try:
+            content = read_verified(storage, key, _sealed)
+            rows = from_parquet(content, ["name", "suffix", "status"]).to_pylist()
+        except UNREADABLE:
+            continue
+        gone = {(row["name"], row["suffix"]) for row in rows}
+        kept = [row for row in planned if (row["name"], row["suffix"]) not in gone]
+        statuses = Counter(row["status"] for row in rows)
+        counts = {status: statuses[status] for status in ("quarantined", "filtered")}
+        left_out = blake3.blake3(content).hexdigest()
+        if dropped_key(plan, unit, left_out) == key or (mark and mark.left_out == left_out):
+            yield kept, False, Done(shard=None, counts=counts, left_out=left_out)
+
+
+def _sealed(content: bytes) -> bytes:
+    from_parquet(content, [])
+    return content
 
 
 def _broken(storage: Storage, plan: str, head: dict[str, Any], damaged: set[str]) -> Iterator[int]:

@@ -297,8 +297,9 @@ def test_a_repair_takes_sources_that_were_moved_back_with_other_times(
 
 
 @pytest.mark.parametrize("since", ["mended", "gone"])
+@pytest.mark.parametrize("lost", ["shards", "marks"])
 def test_a_repair_needs_no_source_of_what_was_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since: str, lost: str
 ) -> None:
     monkeypatch.setenv("RAYLOOM_SANDBOX", "0")
     make_pictures(source := tmp_path / "source")
@@ -309,11 +310,13 @@ def test_a_repair_needs_no_source_of_what_was_left_out(
         (source / name).unlink(missing_ok=True)
         if since == "mended":
             shutil.copyfile(source / "0.png", source / name)
-    for shard in dataset.manifest.shards:
-        storage.delete(shard.key)
-        storage.delete(shard.index_key)
+    golden = {key: storage.get(key) for key in storage.list("")}
+    for key in golden:
+        if "/done/" in key if lost == "marks" else key.startswith(("shards/", "index/")):
+            storage.delete(key)
     done = repair(storage, settings_of=lambda job: {name: job[name] for name in PLAIN})
     assert (done.left, done.digest) == ([], digest)
+    assert {key: storage.get(key) for key in storage.list("")} == golden
 
 
 @pytest.mark.parametrize("other", ["done/000000.json", "plan.json"])
