@@ -52,7 +52,8 @@ def _folder() -> Iterator[None]:
         _remove_if_left(left)
     folder = tempfile.mkdtemp(prefix=PREFIX, dir=base)
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    with suppress(OSError):  # a file system without locks: nobody can lock it to remove it either
+        fcntl.flock(lock, fcntl.LOCK_EX)
     before = os.environ.get("TMPDIR"), tempfile.tempdir
     os.environ["TMPDIR"] = tempfile.tempdir = folder  # the second is what this process goes by from now on
     try:

@@ -15,6 +15,10 @@ from pipelines.shards.turns import collecting
 AGE_S: Final = 7 * 86_400.0  # longer than a run may pause and still be taken up again
 _FOLDERS: Final = ("index/", "shards/", "manifest/", "runs/", "quarantine/")  # a bucket may hold other things
 _RUN = re.compile(r"(?:runs|quarantine)/([^/]+)/")
+# What builders leave there; whatever else somebody keeps in these folders is not ours to remove.
+_OURS = re.compile(
+    r"shards/[0-9a-f]{64}\.tar|index/[0-9a-f]{64}\.parquet|manifest/\d+(-[0-9a-f]+)?\.(json|parquet)"
+)
 
 
 @dataclass(kw_only=True)
@@ -77,7 +81,12 @@ def _unnamed(storage: Storage, snapshots: list[Manifest], since: float) -> list[
             named |= _marked(storage, keys)
         else:
             dead += keys
-    loose = [key for folder in _FOLDERS[:3] for key in storage.list(folder) if key not in named]
+    loose = [
+        key
+        for folder in _FOLDERS[:3]
+        for key in storage.list(folder)
+        if key not in named and _OURS.fullmatch(key)
+    ]
     return [*sorted(dead, key=lambda key: "/done/" not in key), *loose]
 
 

@@ -41,13 +41,16 @@ def leftovers(damaged: Path, tmp_path: Path) -> LocalStorage:
     plan = work.write(storage)
     pack_unit(storage, plan, 0)
     storage.put("shards/" + "0" * 64 + ".tar", b"never marked")
-    storage.put("manifest/000002-lostrace.parquet", b"of a builder that came second")
+    storage.put("manifest/000002-0123456789abcdef.parquet", b"of a builder that came second")
     storage.begin_upload("shards/half.tar", b"half")
     return storage
 
 
 def test_what_no_snapshot_names_goes_and_the_rest_stays(leftovers: LocalStorage) -> None:
     digest = load(leftovers).digest
+    theirs = ("shards/mine-000.tar", "index/notes.txt", "manifest/README.md")
+    for key in theirs:
+        leftovers.put(key, b"of somebody else")
     aged(leftovers.root)
     before = set(leftovers.list(""))
     would = collect(leftovers, older_than_s=OLD_S, dry=True)
@@ -58,6 +61,7 @@ def test_what_no_snapshot_names_goes_and_the_rest_stays(leftovers: LocalStorage)
     kinds = {key.split("/")[0] for key in done.objects}
     assert kinds == {"shards", "index", "runs", "manifest"}
     assert any("/done/" in key for key in done.objects)
+    assert not set(theirs) & set(done.objects)
     assert len(done.uploads) == 1
     assert list(leftovers.uploads()) == []
     assert (load(leftovers).digest, find_problems(leftovers)[0]) == (digest, [])
