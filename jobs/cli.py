@@ -10,6 +10,7 @@ import typer
 
 from jobs import failures
 from jobs.heap import one_heap
+from jobs.streams import steady
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")]
 Overrides = Annotated[
@@ -39,7 +40,9 @@ for _name, _part in (("config", config), ("zoo", zoo), ("doctor", doctor)):
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and leave with its exit code: 0, 2, 3, 4, 5 or 130."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        arguments = sys.argv[1:]
+        steady()
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]  # allowed anywhere
     try:

@@ -26,6 +26,10 @@ ENVIRONMENT = {
     "GOMP_SPINCOUNT": "0",
 }
 STARTS = 2  # of a local Ray, on a machine that is too busy for the first
+FOR_SOCKETS = Path("/tmp")
+SOCKET_BYTES = (
+    107 - 68
+)  # of a socket's path, less what Ray adds: a session named by time and process, its own
 NODE_STARTS = 5  # of one more node here, as tests have them
 T = TypeVar("T")
 
@@ -53,7 +57,7 @@ def cluster(workers: int | None = None) -> Iterator[None]:
             os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # nobody preempts this machine
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ talks past all loggers
             lasting = folder.parent  # for what outlasts a job: Ray's logs, kernels that torch compiled
-            os.environ.setdefault("RAY_TMPDIR", str(lasting))
+            os.environ.setdefault("RAY_TMPDIR", str(lasting if _fits_sockets(lasting) else FOR_SOCKETS))
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{lasting}/torchinductor_{os.getuid()}")
         logging.getLogger("ray").setLevel(logging.ERROR)  # its own greetings are not the user's business
         _start(remote, workers, environment)
@@ -61,6 +65,11 @@ def cluster(workers: int | None = None) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+def _fits_sockets(folder: Path) -> bool:
+    """Whether Ray can have its sockets there: it takes ASCII alone, and the system short paths."""
+    return str(folder).isascii() and len(str(folder)) <= SOCKET_BYTES
 
 
 def _start(remote: str | None, workers: int | None, environment: dict[str, object] | None) -> None:
@@ -79,7 +88,7 @@ def _start(remote: str | None, workers: int | None, environment: dict[str, objec
                     configure_logging=True,
                 )
             break
-        except (ConnectionError, RuntimeError, OSError) as e:
+        except (ConnectionError, RuntimeError, OSError, ValueError) as e:
             raise ClusterDown(f"no Ray at {remote or 'this machine'}: {e}") from e
         except (SystemExit, KeyboardInterrupt) as e:  # the first is what Ray makes of SIGTERM while it starts
             _stop_children()
