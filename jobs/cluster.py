@@ -1,5 +1,6 @@
 """Ray, where the job runs: the cluster that RAY_ADDRESS names, or this machine."""
 
+import atexit
 import logging
 import os
 import signal
@@ -11,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from jobs.failures import CLUSTER
+from jobs.head import ClusterDown, watched
 from jobs.scratch import scratch
 
 ROOT = Path(__file__).parents[1]
@@ -61,10 +64,17 @@ def cluster(workers: int | None = None) -> Iterator[None]:
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{lasting}/torchinductor_{os.getuid()}")
         logging.getLogger("ray").setLevel(logging.ERROR)  # its own greetings are not the user's business
         _start(remote, workers, environment)
+        lost = threading.Event()
         try:
-            yield
+            through = (remote or "").startswith("ray://")  # a proxy, which may be all that can be reached
+            address = "" if through else ray.get_runtime_context().gcs_address
+            with watched(address, lost, _leave):
+                yield
         finally:
-            ray.shutdown()
+            if lost.is_set():
+                _leave()
+            else:
+                ray.shutdown()
 
 
 def _fits_sockets(folder: Path) -> bool:
@@ -106,10 +116,6 @@ def _start(remote: str | None, workers: int | None, environment: dict[str, objec
     _heed_sigterm()
 
 
-class ClusterDown(RuntimeError):
-    """The cluster cannot be reached, or it went away."""
-
-
 @contextmanager
 def _hushed() -> Iterator[None]:
     """Keep what C++ writes to the standard error from the user, unless it ends in an error."""
@@ -133,6 +139,12 @@ def _heed_sigterm() -> None:
     """Let SIGTERM interrupt as Ctrl-C does: Ray's own handlers would abort without a word."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _leave() -> None:
+    """Leave a Ray without a head: its own farewell would wait for the head, and then fall over."""
+    _stop_children()
+    atexit.register(os._exit, CLUSTER)  # before what Ray has registered
 
 
 def _stop_children() -> None:

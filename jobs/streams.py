@@ -24,7 +24,7 @@ def steady() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the least number that is free
     raw = io.BufferedWriter(_Log(2, "w", closefd=False))
-    sys.stderr = io.TextIOWrapper(raw, errors="backslashreplace", write_through=True)
+    sys.stderr = io.TextIOWrapper(raw, errors="backslashreplace", line_buffering=True)
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - as long as the process
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":

@@ -205,7 +205,7 @@ def test_errors_have_exit_codes_by_family(
 
 
 def test_own_and_foreign_errors_of_storage_and_cluster_have_their_codes() -> None:
-    from jobs.cluster import ClusterDown
+    from jobs.head import ClusterDown
     from modalities.base import BadSample
     from pipelines.shards.dataset import Corrupt
     from pipelines.shards.manifest import Conflict

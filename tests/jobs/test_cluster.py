@@ -35,6 +35,54 @@ def wait_for(process: psutil.Process, name: str) -> None:
         time.sleep(0.02)
 
 
+HEADLESS = """
+import sys, threading, time
+from jobs import head, ingest
+from jobs.cli import main
+from jobs.cluster import cluster
+head.PATIENCE_S, head.EVERY_S = 1.0, 0.2
+deaf = sys.argv.pop(1) == "deaf"
+def run(job):
+    import ray
+    with cluster(workers=1):
+        waiting = ray.remote(lambda: time.sleep(300)).remote()
+        print("at work", flush=True)
+        try:
+            ray.get(waiting)
+        except KeyboardInterrupt:
+            if deaf:
+                threading.Event().wait()
+            raise
+ingest.run = run
+head.HURRY_S = 1.0 if deaf else 60.0
+main()
+"""
+
+
+@pytest.mark.parametrize("main_thread", ["heeds", "deaf"])
+def test_a_cluster_whose_head_dies_ends_the_job_with_a_word(tmp_path: Path, main_thread: str) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("kind: ingest\nmodality: image\nsource: {uri: raw}\noutput: out\n")
+    (temporary := tmp_path / "tmp").mkdir()
+    mark = f"RAYLOOM_TEST_{os.getpid()}_{main_thread}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", HEADLESS, main_thread, "run", str(job)],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary), mark: "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n", process.communicate()[1]
+    children = psutil.Process(process.pid).children(recursive=True)
+    [head] = [child for child in children if "gcs_server" in child.name()]
+    head.kill()
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 5, error
+    assert "the head of the cluster at" in error
+    assert "Traceback" not in error
+    assert not marked(mark)
+    assert main_thread == "deaf" or not list(temporary.glob("rayloom-job-*"))
+
+
 @pytest.mark.parametrize("moment", ["import", "gcs_server", "raylet"])
 def test_sigterm_while_ray_starts_interrupts_and_leaves_no_process(tmp_path: Path, moment: str) -> None:
     job = tmp_path / "job.yaml"
