@@ -1,5 +1,6 @@
 """Where datasets live: a few operations; the first either creates an object whole or does nothing."""
 
+import errno
 import logging
 import os
 import shutil
@@ -21,6 +22,7 @@ SCHEMES = ("file", "memory", "s3", "gs", "gcs", "az", "abfs", "abfss")
 STAGING = ".staging"  # of a local dataset: what is being written; no key is ever below it
 CHUNK_BYTES = 8 * 2**20  # of an object store at a time
 CACHED_BYTES = 2**20  # of a disk
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without hard links answer
 T = TypeVar("T")
 
 
@@ -144,6 +146,11 @@ class LocalStorage(Storage):
                 os.link(staged, target)
             except FileExistsError:
                 return False
+            except OSError as e:
+                if e.errno not in NO_LINKS:
+                    raise
+                why = "no hard links here, by which one writer of several wins; put the output elsewhere"
+                raise OSError(e.errno, why, str(target)) from e
         _fsync(target.parent)
         return True
 

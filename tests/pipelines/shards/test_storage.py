@@ -1,3 +1,4 @@
+import errno
 import threading
 import uuid
 from collections.abc import Iterator
@@ -129,6 +130,19 @@ def test_a_bit_that_flips_on_the_way_is_read_again_and_one_that_lies_there_is_to
         read_verified(storage, "a/b", unseal)
     with pytest.raises(FileNotFoundError):
         read_verified(storage, "a/c", unseal)
+
+
+def test_a_disk_without_hard_links_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")  # exFAT, and much of FUSE
+
+    monkeypatch.setattr("os.link", refused)
+    storage = LocalStorage(tmp_path)
+    with pytest.raises(OSError, match="no hard links here"):
+        storage.put("shards/a.tar", b"whole")
+    assert list(storage.list("")) == []
 
 
 def test_staging_leaves_nothing_behind(tmp_path: Path) -> None:
