@@ -44,6 +44,8 @@ def run(job: IngestJob) -> int:
     if outcome.added and any(stage.kind != "filter" for stage in job.stages):
         for extension, count in sorted(left_behind(job.output).items()):
             print(f"  left behind: .{extension} of {count} samples, which no {job.modality} cut carries")
+    if outcome.added and (count := waiting_in(job.output, manifest.number)):
+        print(f"  {count} duplicates wait: what was to stay instead was lost; the same command brings them in")
     if books.quarantined:
         print(f"  reasons: rayloom stats {job.output}; the samples lie in {job.output}/quarantine")
     limit = job.quarantine
@@ -87,6 +89,15 @@ def ingest_dataset(job: IngestJob, *, replay: frozenset[str] | None = None) -> A
             )
     finally:
         progress.close()
+
+
+def waiting_in(output: str, run: int | None = None) -> int:
+    """Duplicates of what could not be written when it was packed: by this run, or by any."""
+    from pipelines.shards.dataset import Dataset
+    from pipelines.shards.waiting import waiting
+
+    rows = waiting(Dataset.open(output)).rows
+    return len(rows) if run is None else int((rows["run"] == run).sum())
 
 
 def left_behind(output: str) -> Counter[str]:

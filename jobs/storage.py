@@ -66,6 +66,15 @@ def settings_of(job: Mapping[str, Any]) -> dict[str, Any]:
 
 def replay(dataset: str, *, reason: str | None = None, source: str | None = None) -> int:
     """Look again at what lies in quarantine, with the job of the newest snapshot."""
+    from jobs.ingest import waiting_in
+
+    code = _replay(dataset, reason, source)
+    if count := waiting_in(dataset):
+        print(f"  {count} duplicates wait: what was to stay instead was lost; rayloom run JOB brings them in")
+    return code
+
+
+def _replay(dataset: str, reason: str | None, source: str | None) -> int:
     from jobs.config.schema import IngestJob
     from jobs.ingest import ingest_dataset
 

@@ -9,22 +9,22 @@ from typing import Any, NamedTuple
 import blake3
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipelines.parquet import to_parquet
 from pipelines.shards.ahead import ahead
-from pipelines.shards.known import Known
-from pipelines.shards.marks import hash64
+from pipelines.shards.known import PASSING, Known
 from pipelines.shards.plain import Apart, Listed
 from pipelines.shards.spill import Spill, bucket_of, num_buckets
 from pipelines.shards.storage import Storage, put_right
+from pipelines.shards.waiting import WAITS, name_hashes
 from pipelines.sources import Entry, Listing
 from pipelines.sources.names import batches, looked_at
 
 CHUNKS = ((64, 32), (1024, 256), (2**62, 4096))  # until chunk i, so many entries a survey task
 QUICK_PARTS, QUICK_ENTRIES, QUICK_BYTES = 16, (256, 2048), 128 * 2**20  # where nothing is decoded
 Spread = Callable[[Callable[[Listed], Any], Iterable[Listed]], Iterable[Any]]
-PASSING = ("unreadable",)  # reasons that may be gone the next time: the same entry is tried again
 BATCH = 4096  # entries held as objects
 IDS_A_FILE = 2**20
 LISTING = pa.schema([("id", pa.int64()), ("entry", pa.string())])
@@ -63,14 +63,15 @@ def write_arrivals(
     """Store what is new of a listing, and its ids, by survey.
 
     The survey's name is `prefix` and a digest of the settings, the parent and every new entry in its order.
-    What the `known` snapshot has looked at is left out, but for what could not be read then. `quick`: a
-    survey will only read the entries, not decode them, so its chunks may be larger. `apart` gives the rows of
-    entries that need no survey; for a first snapshot. `spread` maps over batches of these, in their order,
-    perhaps elsewhere. No listing is held in memory: it lies in a temporary folder.
+    What the `known` snapshot has looked at is left out, but for what could not be read then, and duplicates
+    of what was lost. `quick`: a survey will only read the entries, not decode them, so its chunks may be
+    larger. `apart` gives the rows of entries that need no survey; for a first snapshot. `spread` maps over
+    batches of these, in their order, perhaps elsewhere. No listing is held in memory: it lies in a temporary
+    folder.
     """
     with tempfile.TemporaryDirectory(prefix="rayloom-listing-") as temporary:
         folder = Path(temporary)
-        again = _unreadable(known) if known else np.empty(0, np.uint64)
+        again = _once_more(known) if known else np.empty(0, np.uint64)
         listed = Spill(folder / "listed", _LISTED, 1)
         # Other chunks are another survey: what a run left that cut them otherwise must not be taken up.
         ways = f"{'quick' if quick else ''}{'named' if apart else ''}"
@@ -178,7 +179,7 @@ def _table(batch: list[Entry], again: NDArray[np.uint64]) -> pa.Table:
     sizes = [entry.num_bytes for entry in batch]
     flags = np.zeros(len(batch), bool)
     if len(again):
-        flags = np.isin(np.array([hash64("name", entry.name) for entry in batch], np.uint64), again)
+        flags = np.isin(name_hashes([entry.name for entry in batch]), again)
     return pa.table([ids, texts, flags, sizes], schema=_LISTED)
 
 
@@ -187,11 +188,15 @@ def ids_of(texts: list[str]) -> NDArray[np.int64]:
     return np.frombuffer(b"".join([blake3.blake3(text.encode()).digest(8) for text in texts]), "<i8")
 
 
-def _unreadable(known: Known) -> NDArray[np.uint64]:
-    names: list[str] = []
+def _once_more(known: Known) -> NDArray[np.uint64]:
+    """Hashed names of what could not be read, and of duplicates of what was lost."""
+    found = [np.empty(0, np.uint64)]
     for table in known.left_out():
-        names += table.filter(pa.compute.is_in(table["reason"], pa.array(PASSING)))["name"].to_pylist()
-    return np.unique(np.array([hash64("name", name) for name in names], np.uint64))
+        wanted = pc.is_in(table["reason"], pa.array(PASSING))
+        if "status" in table.schema.names:
+            wanted = pc.or_(wanted, pc.equal(table["status"], WAITS))
+        found.append(name_hashes(table.filter(wanted)["name"].to_pylist()))
+    return np.unique(np.concatenate(found))
 
 
 def _fresh(listed: Spill, known: Known, folder: Path) -> NDArray[np.bool_]:

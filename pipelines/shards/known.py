@@ -2,27 +2,31 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+import modalities
 from pipelines.parquet import from_parquet
 from pipelines.seal import Corrupt
 from pipelines.shards.ahead import ahead
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.decisions import KNOWN, Decisions
 from pipelines.shards.manifest import Conflict, Shard
-from pipelines.shards.marks import hash128
+from pipelines.shards.marks import hash128, suffix_of
 from pipelines.shards.quarantine import dropped_keys
 from pipelines.shards.spill import Spill, bucket_of
 from pipelines.shards.storage import read_verified
+from pipelines.shards.waiting import PIECES, WAITS, Waiting, name_hashes, waiting
 from pipelines.stages.splits import NAMES
 
 log = logging.getLogger("rayloom")
 _COLUMNS = ["key", "source", "content", "arrays", "label", "caption", "group", "fingerprint"]
 LEFT_OUT = ["name", "content", "reason"]
+PASSING = ("unreadable",)  # reasons that may be gone the next time: the same entry is tried again
 NAMED = pa.schema(
     [
         ("a", pa.uint64()),  # of the name
@@ -47,27 +51,51 @@ class Known:
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
+        self.patterns = modalities.get(dataset.manifest.modality).patterns
         self.classes = list(dataset.manifest.classes)
 
     def samples(self) -> Iterator[pa.Table]:
-        """A table a shard: key, source, content, arrays, label, caption, group, fingerprint, split (int8)."""
+        """A table a shard: key, source, content, arrays, label, caption, group, fingerprint, split (int8).
+
+        And suffix, where some objects have pieces that may come in later: of these, else None.
+        """
 
         def read(shard: Shard) -> pa.Table:
             table = self._dataset.index(shard, _COLUMNS)
             codes = np.full(table.num_rows, NAMES.index(shard.split), np.int8)
-            return table.append_column("split", pa.array(codes))
+            table = table.append_column("split", pa.array(codes))
+            if (told := self._in_pieces(table["source"])) is None:
+                return table
+            named = zip(table["key"].to_pylist(), table["source"].to_pylist(), told.tolist(), strict=True)
+            suffixes = [suffix_of(key, name, self.patterns) if of else None for key, name, of in named]
+            return table.append_column("suffix", pa.array(suffixes, pa.string()))
 
         return ahead(read, self._dataset.manifest.shards)
 
+    def _in_pieces(self, sources: pa.ChunkedArray) -> NDArray[np.bool_] | None:
+        """Of which of these the pieces are told apart; None: of none."""
+        names = self.waiting.names
+        return np.isin(name_hashes(sources.to_pylist()), names) if len(names) else None
+
+    @cached_property
+    def waiting(self) -> Waiting:
+        """Duplicates of what was lost."""
+        return waiting(self._dataset)
+
     def left_out(self) -> Iterator[pa.Table]:
-        """name, content and reason of what was quarantined, filtered or a duplicate."""
-        storage = self._dataset.storage
+        """name, content and reason of what was quarantined, filtered or a duplicate.
 
-        def read(key: str) -> pa.Table:
-            return read_verified(storage, key, lambda content: from_parquet(content, LEFT_OUT))
+        Where duplicates wait, or did once, also suffix and status: WAITS of those.
+        """
+        storage, waits = self._dataset.storage, self.waiting
+        columns = [*dict.fromkeys([*LEFT_OUT, *PIECES])] if len(waits.rows) + len(waits.past) else LEFT_OUT
 
-        keys = (key for plan in self._dataset.plans() for key in dropped_keys(storage, plan))
-        return ahead(read, keys)
+        def read(found: tuple[int, str]) -> pa.Table:
+            table = read_verified(storage, found[1], lambda content: from_parquet(content, columns))
+            return waits.told(table, found[0], WAITS)
+
+        plans = enumerate(self._dataset.plans())
+        return ahead(read, ((run, key) for run, plan in plans for key in dropped_keys(storage, plan)))
 
     def ids(self) -> Iterator[NDArray[np.int64]]:
         """Ids of every entry that this snapshot and its ancestors have looked at.
@@ -97,18 +125,21 @@ class Known:
         """Decide on the survey's rows of some names that the snapshot has too, all that there is of each."""
         there: dict[tuple[str, str], Record] = {}  # a replay may have added pieces of another content
         left: dict[str, set[tuple[str, str]]] = {}
+        waits: set[tuple[str, str, str]] = set()
         for record in records:
             if record["row"] == IN_INDEX:
                 there[record["name"], record["content"]] = record
+            elif record["status"] == WAITS:
+                waits.add((record["name"], record["suffix"], record["content"]))
             elif record["row"] == LEFT:
                 left.setdefault(record["name"], set()).add((record["content"], record["reason"]))
         names = {name for name, _ in there}
         done: list[int] = []
         changed: list[int] = []
         for record in records:
-            if record["row"] < 0:
-                continue
             name, content, ok = record["name"], record["content"], record["status"] == "ok"
+            if record["row"] < 0 or (name, record["suffix"], content) in waits:
+                continue
             gone = left.get(name, set())
             if before := there.get((name, content)):
                 same_words(record, before)
@@ -116,7 +147,9 @@ class Known:
             elif name in names and ok:
                 # The same change may have been noticed, and written down, before.
                 (done if (content, "changed") in gone else changed).append(record["row"])
-            elif (content, record["reason"]) in gone or (ok and any(content == other for other, _ in gone)):
+            elif (content, record["reason"]) in gone or (
+                ok and any(content == other and why not in PASSING for other, why in gone)
+            ):
                 done.append(record["row"])
         write_down(done, changed, decisions)
 

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from functools import lru_cache
 from typing import Any
@@ -168,3 +168,14 @@ def name_tag(name: str) -> str:
     """Ten hex digits that tell a name from others that give the same key."""
     tag: str = blake3.blake3(f"name\0{name}".encode()).hexdigest()[:10]
     return tag
+
+
+def suffix_of(key: str, name: str, patterns: Iterable[str]) -> str | None:
+    """The piece that a sample is of its source, by `make_key`; None where it made keys in another way once.
+
+    >>> suffix_of("scene_y0", "scene.zarr/", ["*.zarr/"])
+    'y0'
+    """
+    whole = make_key(name, "", tuple(patterns))
+    suffix = key.removeprefix(whole).removesuffix(f"-{name_tag(name)}").removeprefix("_")  # it may have a tag
+    return suffix if key.startswith(whole) else None

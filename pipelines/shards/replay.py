@@ -5,28 +5,24 @@ duplicates keep their place; what else it gives now comes in, instead of what la
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-import modalities
 from pipelines.parquet import from_parquet
 from pipelines.seal import Corrupt
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.decisions import Decisions
 from pipelines.shards.known import IN_INDEX, LEFT, LEFT_OUT, Known, Record, same_words, write_down
 from pipelines.shards.manifest import Books, plan_of
-from pipelines.shards.marks import make_key, name_tag
 from pipelines.shards.pack import done_key
-from pipelines.shards.quarantine import dropped_keys
+from pipelines.shards.quarantine import DROPPED, dropped_keys
 from pipelines.shards.storage import Storage, read_verified
+from pipelines.shards.waiting import PIECES, REPLAY, taken_up, waiting
 from pipelines.sources import Entry, Listing
 from pipelines.sources.names import looked_at
-
-REPLAY: Final = "replay-"  # before the name of a survey: what it lists is no longer as earlier runs left it
 
 
 class _Replayed(Known):
@@ -34,15 +30,11 @@ class _Replayed(Known):
 
     def __init__(self, dataset: Dataset, names: frozenset[str]) -> None:
         super().__init__(dataset)
-        self._patterns = modalities.get(dataset.manifest.modality).patterns
         self._names = pa.array(sorted(names), pa.string())
 
-    def samples(self) -> Iterator[pa.Table]:
-        for table in super().samples():
-            again = pc.is_in(table["source"], self._names).to_pylist()
-            named = zip(table["key"].to_pylist(), table["source"].to_pylist(), again, strict=True)
-            suffixes = [suffix_of(key, name, self._patterns) if known else None for key, name, known in named]
-            yield table.append_column("suffix", pa.array(suffixes, pa.string()))
+    def _in_pieces(self, sources: pa.ChunkedArray) -> NDArray[np.bool_] | None:
+        told: NDArray[np.bool_] = pc.is_in(sources, self._names).to_numpy()
+        return told
 
     def left_out(self) -> Iterator[pa.Table]:
         for table in left_out(self._dataset, [*LEFT_OUT, "suffix", "status"]):
@@ -79,17 +71,6 @@ class _Replayed(Known):
         write_down(done, changed, decisions)
 
 
-def suffix_of(key: str, name: str, patterns: Iterable[str]) -> str | None:
-    """The piece that a sample is of its source, by `make_key`; None where it made keys in another way once.
-
-    >>> suffix_of("scene_y0", "scene.zarr/", ["*.zarr/"])
-    'y0'
-    """
-    whole = make_key(name, "", tuple(patterns))
-    suffix = key.removeprefix(whole).removesuffix(f"-{name_tag(name)}").removeprefix("_")  # it may have a tag
-    return suffix if key.startswith(whole) else None
-
-
 def known_to(dataset: Dataset, replay: frozenset[str] | None) -> Known:
     """What a snapshot holds, but for what lies in quarantine of the names that are replayed."""
     return Known(dataset) if replay is None else _Replayed(dataset, replay)
@@ -112,14 +93,19 @@ def names_of(storage: Storage, survey: str) -> set[str]:
 def left_out(dataset: Dataset, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """What was left out, as DROPPED or its `columns`, name and status among them, file by file.
 
-    What a replay looked at no longer lies in quarantine as earlier runs left it.
+    What a replay looked at no longer lies in quarantine as earlier runs left it; nor is a duplicate one when
+    what it was one of was lost, and a later run has looked at it again.
     """
+    waits = waiting(dataset)
+    read = columns if columns is None or not len(waits.past) else [*dict.fromkeys([*columns, *PIECES])]
     storage, runs = dataset.storage, dataset.manifest.plans
     replays = [(i, run.partition("/")[0]) for i, run in enumerate(runs) if run.startswith(REPLAY)]
     looked = [(i, pa.array(sorted(names_of(storage, survey)), pa.string())) for i, survey in replays]
     for number, run in enumerate(runs):
         for key in dropped_keys(storage, plan_of(run)):
-            table = read_verified(storage, key, lambda content: from_parquet(content, columns))
+            table = read_verified(storage, key, lambda content: from_parquet(content, read))
+            if len(waits.past):
+                table = waits.told(table, number).select(columns or DROPPED.names)
             for names in (names for i, names in looked if i > number):
                 gone = pc.and_(pc.equal(table["status"], "quarantined"), pc.is_in(table["name"], names))
                 table = table.filter(pc.invert(gone))
@@ -144,9 +130,10 @@ def in_quarantine(dataset: Dataset) -> Iterator[tuple[str, str]]:
 
 
 def readmitted(parent: Dataset, survey: str) -> Books:
-    """What the books of `parent` hold as quarantined and the run of `survey` counts anew."""
+    """What of quarantine and duplicates in the books of `parent` the run of `survey` counts anew."""
     if not survey.startswith(REPLAY):
-        return Books()
+        count = taken_up(parent, survey)
+        return Books(inputs=count, duplicates=count)
     again = names_of(parent.storage, survey)
     count = sum(name in again for name, _ in in_quarantine(parent))
     return Books(inputs=count, quarantined=count)

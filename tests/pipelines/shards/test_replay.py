@@ -25,13 +25,14 @@ from pipelines.shards.arrivals import listing_key, survey_key, write_arrivals
 from pipelines.shards.closing import commit_run
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.manifest import Books
-from pipelines.shards.marks import SURVEY, marked
+from pipelines.shards.marks import SURVEY, marked, suffix_of
 from pipelines.shards.pack import pack_unit
 from pipelines.shards.plan import Survey, compared, make_plan
 from pipelines.shards.planned import write_plan
-from pipelines.shards.replay import REPLAY, forget, in_quarantine, known_to, only, readmitted, suffix_of
+from pipelines.shards.replay import forget, in_quarantine, known_to, only, readmitted
 from pipelines.shards.runs import Record, record_key
 from pipelines.shards.storage import LocalStorage
+from pipelines.shards.waiting import REPLAY
 from pipelines.sources import Entry, list_source
 from pipelines.stages.survey import survey_entries
 
