@@ -5,6 +5,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from jobs.config.schema import IngestJob
 from jobs.ingest import ingest_dataset
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.storage import LocalStorage
+from tests.pipelines.shards.fragile import KIND, World
 
 
 @pytest.fixture(scope="session")
@@ -85,3 +87,15 @@ def built(
 ) -> dict[str, IngestJob]:
     """Jobs whose datasets lie there, by whether they are "surveyed" or "plain"; not to be changed."""
     return build_real(tmp_path_factory.mktemp("built"))
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("RAYLOOM_SANDBOX", "0")
+
+    def make(**settings: Any) -> World:
+        made = World(tmp_path / f"{len(list(tmp_path.iterdir()))}", **settings)
+        monkeypatch.setitem(KIND.transforms, "fragile", made.fragile)  # type: ignore[arg-type]
+        return made
+
+    return make
