@@ -77,15 +77,17 @@ class Folder:
             return
         files = {n.name: n for n in nodes if not n.is_folder and prefix + n.name not in self._claimed}
         folders = {n.name: n for n in nodes if n.is_folder}
-        entries: dict[str, Node | Entry] = {
-            entry.name: entry for entry in self._objects(files, folders, prefix)
-        }
+        told = {prefix + (n.told or n.name): n for n in files.values()}
+        names = {prefix + n.name: name for name, n in told.items() if n.told}
+        found = self._objects(files, folders, prefix)
+        renamed = (e._replace(name=names.get(e.name, e.name)) for e in found) if names else found
+        entries: dict[str, Node | Entry] = {entry.name: entry for entry in renamed}
         whole = {name for name in folders if f"{prefix}{name}/" in entries}
         entries |= {f"{prefix}{name}/": node for name, node in folders.items() if name not in whole}
         for name, entry in sorted(entries.items(), key=lambda item: _order(*item)):
             if isinstance(entry, Entry):
                 if entry.refusal is None and self._is_tar(entry):
-                    yield from self.expand(files[name.removeprefix(prefix)], name)
+                    yield from self.expand(told[name], name)
                 else:
                     yield entry
             elif depth < MAX_DEPTH:
@@ -112,7 +114,7 @@ class Folder:
         """
         if self.only is not None or self.glob is not None or self._claimed or not self._lone:
             return None
-        if any(node.is_folder or node.refusal is not None for node in nodes):
+        if any(node.is_folder or node.refusal is not None or node.told for node in nodes):
             return None
         alone = lone_objects([node.name for node in nodes], self._lone, self.modality)
         if alone is None:

@@ -10,7 +10,7 @@ import fsspec
 
 from modalities.base import BadSample
 from pipelines.answers import Refused, refusal, unsettled
-from pipelines.sources.stores import Node, clean_name
+from pipelines.sources.stores import Node, clean_name, told_name
 
 _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "s3": "s3fs"}
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
@@ -93,11 +93,12 @@ class ObjectStore:
         path = info["name"].rstrip("/")
         is_folder = info["type"] == "directory"
         return Node(
-            name=clean_name(path.rpartition("/")[2]),
+            name=clean_name(name := path.rpartition("/")[2]),
             uri=f"{self.scheme}://{path}",
             is_folder=is_folder,
             size=0 if is_folder else int(info["size"] or 0),
             version="" if is_folder else _version(info),
+            told=told_name(name),
         )
 
 

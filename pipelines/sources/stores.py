@@ -3,12 +3,16 @@
 import os
 import stat
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, unquote_to_bytes
+
+import blake3
 
 from modalities.base import BadSample
 
@@ -16,7 +20,10 @@ Read = Any  # (offset, size | None) -> bytes
 
 
 class Node(NamedTuple):  # millions are made, and a tuple is made in half the time of a dataclass
-    """One name in a folder. `name` is NFC and unique there; `uri` is what opens it."""
+    """One name in a folder. `name` is NFC and unique there; `uri` is what opens it.
+
+    `told`: what a dataset calls a file whose name as it was listed is not NFC; see `told_name`.
+    """
 
     name: str
     uri: str
@@ -24,6 +31,7 @@ class Node(NamedTuple):  # millions are made, and a tuple is made in half the ti
     size: int = 0
     version: str = ""
     refusal: tuple[str, str] | None = None
+    told: str = ""
 
 
 class Store(Protocol):
@@ -83,21 +91,46 @@ def clean_name(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def told_name(name: str) -> str:
+    """A name that is not NFC in NFC, with ten hex digits of what it was, whatever lies beside it; else "".
+
+    A twin in another form that comes later, or goes, so takes nobody's name. Of names that differ in their
+    extensions alone the digits are the same.
+    """
+    if name.isascii() or not _is_text(name) or (plain := clean_name(name)) == name:
+        return ""
+    stem, _, extension = name.partition(".")
+    own = stem if extension == clean_name(extension) else name
+    return _marked(plain, blake3.blake3(own.encode()).hexdigest()[:10])
+
+
+def _marked(name: str, mark: str) -> str:
+    stem, dot, extension = name.partition(".")
+    return f"{stem}~{mark}{dot}{extension}"
+
+
 def make_unique(nodes: list[Node]) -> list[Node]:
-    """Sorted by name as the full paths sort; a second node of one name (NFC and NFD twins) is `name~2`."""
-    if len({node.name for node in nodes}) == len(nodes):
+    """Sorted by name as the full paths sort; of nodes of one name those that are not NFC go by `told`.
+
+    Any other second node of one name is `name~2`: `\\xNN` may be a byte, or be written so.
+    """
+    counts = Counter([node.name for node in nodes])
+    if len(counts) == len(nodes) and not any(node.told for node in nodes):
         return sorted(nodes, key=attrgetter("name"))
     taken: set[str] = set()
     out = []
-    for node in sorted(nodes, key=lambda n: (n.name, n.uri)):
-        name, i = node.name, 1
-        while name in taken:
-            i += 1
-            stem, dot, suffix = node.name.partition(".")
-            name = f"{stem}~{i}{dot}{suffix}"
-        taken.add(name)
-        out.append(node if name == node.name else node._replace(name=name))
-    return out
+    for node in sorted(nodes, key=lambda n: (n.told != "", n.name, n.uri)):
+        told = node.told and _free(node.told, taken)
+        name = told if told and counts[node.name] > 1 else _free(node.name, taken)
+        taken |= {name, told or name}
+        out.append(node._replace(name=name, told=told))
+    return sorted(out, key=attrgetter("name"))
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, or with the first number from 2 that nobody has taken."""
+    numbered = (_marked(name, f"{i}") for i in count(2))
+    return next(one for one in chain([name], numbered) if one not in taken)
 
 
 class LocalStore:
@@ -170,6 +203,7 @@ class LocalStore:
             size=0 if is_folder or refusal else status.st_size,
             version="" if is_folder or refusal else version_of(status),
             refusal=refusal,
+            told=told_name(name),
         )
 
 

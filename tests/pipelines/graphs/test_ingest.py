@@ -18,6 +18,7 @@ from PIL import Image
 
 from jobs.config.schema import IngestJob
 from jobs.ingest import SETTINGS, ingest_dataset, run
+from jobs.storage import repair, replay
 from pipelines.graphs import ingest as graph
 from pipelines.graphs.ingest import ingest
 from pipelines.shards.dataset import Corrupt, Dataset
@@ -251,6 +252,58 @@ def test_a_file_written_to_during_the_run_is_set_aside_and_taken_by_the_next(
     assert (after.books.inputs, after.books.written) == (1, 1)
     files = contents(Dataset.open(job().output))
     assert files["cat/001"]["jpg"] == picture(5000)
+
+
+def test_a_duplicate_of_a_file_that_went_away_is_promised_and_comes_in(
+    job: Callable[..., IngestJob], source: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    for name in ("x", "y"):
+        shutil.copyfile(source / "cat/001.jpg", source / f"cat/{name}.jpg")
+    wanted = job(dedup="exact", quarantine={"max_share": 1.0})
+
+    class Away:
+        def __init__(self, *_: Any) -> None: ...
+
+        def __call__(self, phase: str, done: int, _: int) -> None:
+            if (phase, done) == ("pack", 0):
+                (source / "cat/001.jpg").unlink(missing_ok=True)
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("jobs.ingest.Progress", Away)
+    assert run(wanted) == 0
+    assert "  2 duplicates wait: " in capsys.readouterr().out
+    assert replay(wanted.output) == 0
+    assert "  2 duplicates wait: " in capsys.readouterr().out
+    assert run(wanted) == 0
+    assert "wait" not in capsys.readouterr().out
+    dataset = Dataset.open(wanted.output)
+    books = dataset.manifest.books
+    assert (books.inputs, books.written, books.duplicates, books.quarantined) == (43, 40, 1, 2)
+    assert "cat/x" in contents(dataset)
+    assert dataset.check()["ok"]
+    shard = dataset.manifest.shards[-1]
+    for key in (shard.key, f"runs/{dataset.plans()[-1]}/plan.json"):
+        Path(wanted.output, key).write_bytes(b"")
+    assert repair(wanted.output) == 0
+    assert run(wanted) == 0
+    assert "nothing new" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("forms", [("caf\u00e9.jpg", "cafe\u0301.jpg"), ("cafe\u0301.jpg", "caf\u00e9.jpg")])
+def test_a_twin_in_another_form_of_unicode_comes_in_beside_the_first(
+    forms: tuple[str, str], job: Callable[..., IngestJob], tmp_path: Path
+) -> None:
+    (folder := tmp_path / "twins").mkdir()
+    (folder / "b.jpg").write_bytes(picture(1))
+    plain = job(decode=False, source={"uri": str(folder)})
+    for i, form in enumerate(forms):
+        (folder / form).write_bytes(picture(50 + i))
+        books = ingest_dataset(plain).books
+        assert (books.written, books.quarantined) == (2 - i, 0)
+    found = [files["jpg"] for files in contents(Dataset.open(plain.output)).values()]
+    assert sorted(found) == sorted(map(picture, (1, 50, 51)))
+    assert not ingest_dataset(plain).added
 
 
 def test_damage_is_noticed_by_check_and_by_reading(job: Callable[..., IngestJob]) -> None:

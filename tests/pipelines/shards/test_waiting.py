@@ -128,6 +128,26 @@ def test_what_comes_back_with_other_bytes_is_no_reason_to_leave_out_the_old_ones
     assert w.run().manifest == last.manifest
 
 
+def test_what_is_the_same_as_what_is_nearly_what_was_lost_comes_in(world: Any) -> None:
+    w = world(dedup="near", dedup_distance=16)
+    w.cloud("first.xyz", 1, 1)
+    lines = (w.source / "first.xyz").read_text().splitlines(keepends=True)
+    for name in ("b.xyz", "c.xyz"):
+        (w.source / name).write_text("".join(lines[1:]))
+    w.gone = {"first.xyz", "b.xyz"}
+    first = in_order(w.run())
+    assert first.manifest.books == Books(inputs=3, quarantined=1, duplicates=2)
+    reasons = {
+        (row["name"], row["detail"].split(",")[0]) for row in first.dropped() if row["reason"] != "unreadable"
+    }
+    assert reasons == {("b.xyz", "of first.xyz"), ("c.xyz", "of b.xyz")}
+    for name in w.gone:
+        (w.source / name).unlink()
+    last = in_order(w.run())
+    assert written(last).keys() == {("c.xyz", tile(0))}
+    assert w.run().manifest == last.manifest
+
+
 def test_what_a_filter_left_out_loses_nothing(world: Any) -> None:
     few = {"kind": "filter", "field": "meta.num_points", "min": 1000}
     w = world(dedup="content", stages=[*SETTINGS["stages"], few])

@@ -3,6 +3,7 @@
 import os
 import random
 import socket
+import tarfile
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from modalities.base import BadSample
 from pipelines.sources import Entry, open_entry
 from pipelines.sources.folder import Folder
 from pipelines.sources.opening import IN_PLACE_BYTES
+from pipelines.sources.stores import told_name
 
 Lister = Callable[..., list[Entry]]
 CLOUDS = "pointcloud"  # reads *.txt, and still no readme
@@ -310,9 +312,56 @@ def test_names_that_are_not_utf8_or_not_nfc_are_read(listing: Lister, tree: Tree
     assert {e.name: open_entry(e)[0].content for e in entries} == {
         "a.jpg": b"a.jpg",
         "caf\\xe9.jpg": b"caf\xe9.jpg",
-        "é.jpg": nfd.encode(),
-        "é~2.jpg": "é.jpg".encode(),
+        "é.jpg": "é.jpg".encode(),
+        told_name(nfd): nfd.encode(),
     }
+
+
+FORMS = ("\u1e69.jpg", "s\u0323\u0307.jpg", "s\u0307\u0323.jpg", "\u1e63\u0307.jpg")  # one letter, NFC first
+
+
+@pytest.mark.parametrize("order", [FORMS, FORMS[::-1]])
+def test_a_twin_in_another_form_that_comes_or_goes_renames_nothing(
+    listing: Lister, tree: Tree, order: tuple[str, ...]
+) -> None:
+    root = tree("plain.jpg", "plain.txt")
+    names: dict[str, str] = {}  # form -> what it is called from the day it came
+    for form in order:
+        (root / form).write_text(form)
+        (root / form).with_suffix(".txt").write_text("a caption")
+        found = {open_entry(e)[0].content.decode(): e for e in listing(root)}
+        assert names.items() <= {content: entry.name for content, entry in found.items()}.items()
+        names[form] = found[form].name
+        assert all(entry.sidecars for entry in found.values()), "each has its own"
+    assert len({*names.values()}) == len(FORMS)
+    assert names[FORMS[0]] == FORMS[0]
+    for form in order[:-1]:
+        (root / form).unlink()
+        (root / form).with_suffix(".txt").unlink()
+        left = {open_entry(e)[0].content.decode(): e.name for e in listing(root)}
+        assert left.items() <= (names | {"plain.jpg": "plain.jpg"}).items()
+
+
+def test_a_tar_in_another_form_keeps_its_name(listing: Lister, tmp_path: Path) -> None:
+    def put(form: str) -> None:
+        with tarfile.open(tmp_path / form.replace("jpg", "tar"), "w") as tar:
+            tar.addfile(tarfile.TarInfo("a.jpg"))
+
+    names = set[str]()
+    for form in FORMS[::-1]:
+        put(form)
+        now = {entry.name for entry in listing(tmp_path)}
+        assert names < now
+        names = now
+    assert FORMS[0].replace(".jpg", ".tar/a.jpg") in names
+
+
+def test_sidecars_and_captions_are_found_in_any_form(listing: Lister, tree: Tree) -> None:
+    root = tree("plain.jpg")
+    (root / FORMS[1]).write_text("x")
+    (root / FORMS[0]).with_suffix(".txt").write_text("a caption")
+    names = {entry.name: list(entry.sidecars) for entry in listing(root)}
+    assert names == {"plain.jpg": [], told_name(FORMS[1]): ["txt"]}
 
 
 def test_compressed_archives_are_refused_with_a_way_out(listing: Lister, tree: Tree) -> None:

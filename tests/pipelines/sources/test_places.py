@@ -107,6 +107,7 @@ def test_object_stores_list_what_a_disk_lists(
             (tmp_path / "m").write_bytes(bytes([i]) * 1000)
             tar.add(tmp_path / "m", f"{i}.jpg")
     files = FILES | {"sub/t.tar": (tmp_path / "t.tar").read_bytes()}
+    files |= {f"sub/{form}.jpg": form.encode() for form in ("\u1e69", "s\u0323\u0307", "s\u0307\u0323")}
     fill(root, files)
     disk = tmp_path / "disk"
     for name, data in files.items():
