@@ -112,16 +112,18 @@ def _marked(name: str, mark: str) -> str:
 def make_unique(nodes: list[Node]) -> list[Node]:
     """Sorted by name as the full paths sort; of nodes of one name those that are not NFC go by `told`.
 
-    Any other second node of one name is `name~2`: `\\xNN` may be a byte, or be written so.
+    With these goes what has their stem, byte for byte. Any other second node of one name is `name~2`:
+    `\\xNN` may be a byte, or be written so.
     """
     counts = Counter([node.name for node in nodes])
     if len(counts) == len(nodes) and not any(node.told for node in nodes):
         return sorted(nodes, key=attrgetter("name"))
+    twins = {node.told.partition(".")[0] for node in nodes if node.told and counts[node.name] > 1}
     taken: set[str] = set()
     out = []
     for node in sorted(nodes, key=lambda n: (n.told != "", n.name, n.uri)):
         told = node.told and _free(node.told, taken)
-        name = told if told and counts[node.name] > 1 else _free(node.name, taken)
+        name = told if told and node.told.partition(".")[0] in twins else _free(node.name, taken)
         taken |= {name, told or name}
         out.append(node._replace(name=name, told=told))
     return sorted(out, key=attrgetter("name"))

@@ -272,9 +272,9 @@ def test_a_duplicate_of_a_file_that_went_away_is_promised_and_comes_in(
 
     monkeypatch.setattr("jobs.ingest.Progress", Away)
     assert run(wanted) == 0
-    assert "  2 duplicates wait: " in capsys.readouterr().out
+    assert "  2 duplicates wait, " in capsys.readouterr().out
     assert replay(wanted.output) == 0
-    assert "  2 duplicates wait: " in capsys.readouterr().out
+    assert "  2 duplicates wait, " in capsys.readouterr().out
     assert run(wanted) == 0
     assert "wait" not in capsys.readouterr().out
     dataset = Dataset.open(wanted.output)

@@ -321,25 +321,32 @@ FORMS = ("\u1e69.jpg", "s\u0323\u0307.jpg", "s\u0307\u0323.jpg", "\u1e63\u0307.j
 
 
 @pytest.mark.parametrize("order", [FORMS, FORMS[::-1]])
+@pytest.mark.parametrize("captions", [(), FORMS, FORMS[1::2]])
 def test_a_twin_in_another_form_that_comes_or_goes_renames_nothing(
-    listing: Lister, tree: Tree, order: tuple[str, ...]
+    listing: Lister, tree: Tree, order: tuple[str, ...], captions: tuple[str, ...]
 ) -> None:
-    root = tree("plain.jpg", "plain.txt")
-    names: dict[str, str] = {}  # form -> what it is called from the day it came
+    root = tree("plain.jpg")
+
+    def found() -> dict[str, str]:
+        opened = {entry.name: open_entry(entry) for entry in listing(root)}
+        for raw, sidecars in opened.values():
+            form = raw.content.decode()
+            assert sidecars == ({"txt": raw.content} if form in captions else {}), "each has its own"
+        return {raw.content.decode(): name for name, (raw, _) in opened.items()}
+
+    names = found()  # form -> what it is called from the day it came
     for form in order:
         (root / form).write_text(form)
-        (root / form).with_suffix(".txt").write_text("a caption")
-        found = {open_entry(e)[0].content.decode(): e for e in listing(root)}
-        assert names.items() <= {content: entry.name for content, entry in found.items()}.items()
-        names[form] = found[form].name
-        assert all(entry.sidecars for entry in found.values()), "each has its own"
-    assert len({*names.values()}) == len(FORMS)
+        if form in captions:
+            (root / form).with_suffix(".txt").write_text(form)
+        before, names = names, found()
+        assert before.items() < names.items()
+    assert len({*names.values()}) == len(FORMS) + 1
     assert names[FORMS[0]] == FORMS[0]
     for form in order[:-1]:
         (root / form).unlink()
-        (root / form).with_suffix(".txt").unlink()
-        left = {open_entry(e)[0].content.decode(): e.name for e in listing(root)}
-        assert left.items() <= (names | {"plain.jpg": "plain.jpg"}).items()
+        (root / form).with_suffix(".txt").unlink(missing_ok=True)
+        assert found().items() < names.items()
 
 
 def test_a_tar_in_another_form_keeps_its_name(listing: Lister, tmp_path: Path) -> None:
