@@ -28,12 +28,12 @@ from pipelines.shards.pack import pack_unit
 from pipelines.shards.plain import apart
 from pipelines.shards.plan import Survey, compared, make_plan
 from pipelines.shards.planned import read_plan, units_key, write_plan
+from pipelines.shards.quarantine import REPLAY
 from pipelines.shards.replay import forget, known_to, only, readmitted
 from pipelines.shards.runs import UNREADABLE, Record, read_record, record_key, run_problems
 from pipelines.shards.storage import Storage, open_storage, put_right, read_verified
 from pipelines.shards.surveys import entries_of, forget_unread, look_at, read_survey
 from pipelines.shards.turns import building
-from pipelines.shards.waiting import REPLAY
 from pipelines.sources import Listing, find_objects
 from pipelines.stages.process import check_stages, decodes
 

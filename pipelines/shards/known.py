@@ -17,7 +17,7 @@ from pipelines.shards.dataset import Dataset
 from pipelines.shards.decisions import KNOWN, Decisions
 from pipelines.shards.manifest import Conflict, Shard
 from pipelines.shards.marks import hash128, suffix_of
-from pipelines.shards.quarantine import dropped_keys
+from pipelines.shards.quarantine import dropped_tables
 from pipelines.shards.spill import Spill, bucket_of
 from pipelines.shards.storage import read_verified
 from pipelines.shards.waiting import PIECES, WAITS, Waiting, name_hashes, waiting
@@ -85,17 +85,13 @@ class Known:
     def left_out(self) -> Iterator[pa.Table]:
         """name, content and reason of what was quarantined, filtered or a duplicate.
 
-        Where duplicates wait, or did once, also suffix and status: WAITS of those.
+        Where duplicates wait, or did once, also suffix and status: WAITS of those. Corrupt, at the end: a file
+        that tells of them is lost.
         """
-        storage, waits = self._dataset.storage, self.waiting
+        waits = self.waiting
         columns = [*dict.fromkeys([*LEFT_OUT, *PIECES])] if len(waits.rows) + len(waits.past) else LEFT_OUT
-
-        def read(found: tuple[int, str]) -> pa.Table:
-            table = read_verified(storage, found[1], lambda content: from_parquet(content, columns))
-            return waits.told(table, found[0], WAITS)
-
-        plans = enumerate(self._dataset.plans())
-        return ahead(read, ((run, key) for run, plan in plans for key in dropped_keys(storage, plan)))
+        found = dropped_tables(self._dataset.storage, self._dataset.manifest, columns)
+        return (waits.told(table, run, WAITS) for run, table in found)
 
     def ids(self) -> Iterator[NDArray[np.int64]]:
         """Ids of every entry that this snapshot and its ancestors have looked at.

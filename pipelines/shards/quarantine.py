@@ -2,12 +2,17 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
-from pipelines.parquet import to_parquet
-from pipelines.shards.storage import Storage
+from pipelines.parquet import from_parquet, to_parquet
+from pipelines.seal import Corrupt
+from pipelines.shards.ahead import ahead
+from pipelines.shards.manifest import Manifest, head_key, plan_of, read_head
+from pipelines.shards.storage import Storage, read_verified
+
+REPLAY: Final = "replay-"  # before the name of a survey: what it lists is no longer as earlier runs left it
 
 DROPPED = pa.schema(
     [
@@ -51,3 +56,43 @@ def dropped_keys(storage: Storage, plan: str) -> Iterator[str]:
             if mark is None or not mark.left_out.startswith(found[2]):
                 continue
         yield key
+
+
+def dropped_tables(
+    storage: Storage, manifest: Manifest, columns: list[str] | None = None
+) -> Iterator[tuple[int, pa.Table]]:
+    """Number of the run and what it left out, as DROPPED or its `columns`, file by file.
+
+    Corrupt, at the end: it is not what the books say, for a file, or the mark that names it, is lost.
+    """
+
+    def read(numbered: tuple[int, str]) -> tuple[int, pa.Table]:
+        number, key = numbered
+        return number, read_verified(storage, key, lambda content: from_parquet(content, columns))
+
+    count, books = 0, manifest.books
+    keys = ((i, key) for i, run in enumerate(manifest.plans) for key in dropped_keys(storage, plan_of(run)))
+    for number, table in ahead(read, keys):
+        count += table.num_rows
+        yield number, table
+    if count != (told := books.inputs - books.written + _counted_anew(storage, manifest)):
+        raise Corrupt(
+            f"{count} samples lie in quarantine of {storage.url}, {told} by its books: "
+            "a file, or the mark that names it, is lost; run rayloom check, then rayloom repair"
+        )
+
+
+def _counted_anew(storage: Storage, manifest: Manifest) -> int:
+    """How many of them later runs looked at again: inputs of their runs that the books do not have.
+
+    Replays do, and where there is dedup runs after one that lost what was to stay.
+    """
+    from pipelines.shards.planned import read_plan
+
+    count, dedup = 0, manifest.job.get("dedup") != "none"
+    for number, run in enumerate(manifest.plans):
+        if number and (dedup or run.startswith(REPLAY)):
+            before, after = (read_head(storage, head_key(i))["books"] for i in (number - 1, number))
+            plan = read_plan(storage, plan_of(run))
+            count += plan["samples"] + plan["dropped"] + before["inputs"] - after["inputs"]
+    return count

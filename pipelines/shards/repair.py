@@ -38,13 +38,12 @@ from pipelines.shards.pack import (
 )
 from pipelines.shards.plan import Plan, Survey, make_plan
 from pipelines.shards.planned import is_of_plan, name_of, read_plan, read_unit, write_plan
-from pipelines.shards.quarantine import dropped_at, dropped_key
+from pipelines.shards.quarantine import REPLAY, dropped_at, dropped_key
 from pipelines.shards.replay import known_to, names_of
 from pipelines.shards.runs import Record, plan_head, record_key, record_of
 from pipelines.shards.storage import Storage, read_verified
 from pipelines.shards.surveys import read_survey, record_anew, surveyed_anew
 from pipelines.shards.tar import TarWriter
-from pipelines.shards.waiting import REPLAY
 
 Row = dict[str, Any]  # of a planned unit
 Try = tuple[list[Row], bool, Done | None]  # rows, whether as listed, and what is known of the others

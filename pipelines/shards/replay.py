@@ -16,11 +16,11 @@ from pipelines.seal import Corrupt
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.decisions import Decisions
 from pipelines.shards.known import IN_INDEX, LEFT, LEFT_OUT, Known, Record, same_words, write_down
-from pipelines.shards.manifest import Books, plan_of
+from pipelines.shards.manifest import Books
 from pipelines.shards.pack import done_key
-from pipelines.shards.quarantine import DROPPED, dropped_keys
+from pipelines.shards.quarantine import DROPPED, REPLAY, dropped_tables
 from pipelines.shards.storage import Storage, read_verified
-from pipelines.shards.waiting import PIECES, REPLAY, taken_up, waiting
+from pipelines.shards.waiting import PIECES, taken_up, waiting
 from pipelines.sources import Entry, Listing
 from pipelines.sources.names import looked_at
 
@@ -98,18 +98,16 @@ def left_out(dataset: Dataset, columns: list[str] | None = None) -> Iterator[pa.
     """
     waits = waiting(dataset)
     read = columns if columns is None or not len(waits.past) else [*dict.fromkeys([*columns, *PIECES])]
-    storage, runs = dataset.storage, dataset.manifest.plans
-    replays = [(i, run.partition("/")[0]) for i, run in enumerate(runs) if run.startswith(REPLAY)]
+    storage, manifest = dataset.storage, dataset.manifest
+    replays = [(i, run.partition("/")[0]) for i, run in enumerate(manifest.plans) if run.startswith(REPLAY)]
     looked = [(i, pa.array(sorted(names_of(storage, survey)), pa.string())) for i, survey in replays]
-    for number, run in enumerate(runs):
-        for key in dropped_keys(storage, plan_of(run)):
-            table = read_verified(storage, key, lambda content: from_parquet(content, read))
-            if len(waits.past):
-                table = waits.told(table, number).select(columns or DROPPED.names)
-            for names in (names for i, names in looked if i > number):
-                gone = pc.and_(pc.equal(table["status"], "quarantined"), pc.is_in(table["name"], names))
-                table = table.filter(pc.invert(gone))
-            yield table
+    for number, table in dropped_tables(storage, manifest, read):
+        if len(waits.past):
+            table = waits.told(table, number).select(columns or DROPPED.names)
+        for names in (names for i, names in looked if i > number):
+            gone = pc.and_(pc.equal(table["status"], "quarantined"), pc.is_in(table["name"], names))
+            table = table.filter(pc.invert(gone))
+        yield table
 
 
 def in_quarantine(dataset: Dataset) -> Iterator[tuple[str, str]]:

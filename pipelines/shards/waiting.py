@@ -17,11 +17,10 @@ import modalities
 from pipelines.parquet import from_parquet
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.marks import hash64, suffix_of
-from pipelines.shards.quarantine import dropped_keys
+from pipelines.shards.quarantine import REPLAY, dropped_keys
 from pipelines.shards.storage import Storage, read_verified
 from pipelines.sources import Entry
 
-REPLAY: Final = "replay-"  # before the name of a survey: what it lists is no longer as earlier runs left it
 WAITS: Final = "waits"  # a status instead of duplicate
 PIECES: Final = ["status", "name", "suffix", "content"]  # columns that `Waiting.told` needs
 _ROW = np.dtype(

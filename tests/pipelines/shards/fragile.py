@@ -27,10 +27,10 @@ from pipelines.shards.marks import SURVEY, marked, suffix_of
 from pipelines.shards.pack import pack_unit
 from pipelines.shards.plan import Survey, compared, make_plan
 from pipelines.shards.planned import write_plan
+from pipelines.shards.quarantine import REPLAY
 from pipelines.shards.replay import forget, in_quarantine, known_to, only, readmitted
 from pipelines.shards.runs import Record, record_key
 from pipelines.shards.storage import LocalStorage
-from pipelines.shards.waiting import REPLAY
 from pipelines.sources import Entry, list_source
 from pipelines.stages.survey import survey_entries
 

@@ -1,6 +1,8 @@
 """Of an object of which some pieces could not be built, a replay takes those and leaves the others alone."""
 
+import os
 import random
+import shutil
 from typing import Any
 
 import numpy as np
@@ -158,3 +160,33 @@ def test_a_lost_listing_of_a_replay_ends_the_next_before_it_counts_anything_twic
     made.storage.put(lost, content)
     after = made.run(replay=True).manifest.books
     assert (after.inputs, after.written, after.quarantined) == (6, 6, 0)
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+@pytest.mark.parametrize("lost", ["quarantine/*/survey-*", "quarantine/*/0*", "runs/*/done/*"])
+def test_nothing_is_counted_twice_where_what_tells_of_it_is_lost(
+    world: Any, tmp_path: Path, lost: str, replayed: bool
+) -> None:
+    made = world()
+    for seed, name in enumerate(("a.xyz", "b.xyz", "c.xyz")):
+        made.cloud(name, 2, seed)
+    (bad := made.source / "bad.xyz").write_text("no cloud\n")
+    made.broken = {(1, 0), (2, 0)}
+    made.run()
+    if replayed:
+        made.broken = {(2, 0)}
+        assert made.run(replay=True).manifest.books.quarantined == 2
+    root = made.storage.root
+    shutil.copytree(root, kept := tmp_path / "kept")
+    for path in [*root.glob(lost)]:
+        path.unlink()
+    os.utime(bad, (9, 9))
+    made.cloud("new.xyz", 1, 3)
+    before = [*made.storage.list("")]
+    for replay in (False, True):
+        with pytest.raises(Corrupt, match="run rayloom check, then rayloom repair"):
+            made.run(replay=replay)
+    assert [*made.storage.list("")] == before
+    shutil.copytree(kept, root, dirs_exist_ok=True)
+    after = in_order(made.run()).manifest.books
+    assert (after.inputs, after.quarantined) == (8, 2 if replayed else 3)
