@@ -5,12 +5,18 @@ import random
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
-from jobs.chaos.invariants import Truth, swept, watched
+import pytest
+
+from jobs.chaos.invariants import Truth, swept, violations, watched
 from jobs.chaos.small import Work, build
-from pipelines.shards.manifest import load
+from pipelines.shards.manifest import Books, head_key, head_of, listing_key, load, shard_list
 from pipelines.shards.storage import LocalStorage
+
+FATES = ("quarantined", "duplicates", "filtered")
 
 
 def test_a_reader_sees_half_a_snapshot_that_was_there_for_a_moment(
@@ -42,6 +48,20 @@ def test_what_gc_should_have_removed_is_found_out(work: Work, truth: Truth, tmp_
     for what in ("upload", "runs/dead/plan.json", "shards/loose.tar", "in .staging"):
         assert [text for text in left if text.startswith("I6") and what in text]
     assert swept(storage, truth) == []
+
+
+@pytest.mark.parametrize(("taken", "given"), [*permutations(FATES, 2)])
+def test_books_that_put_an_input_where_it_is_not_are_found_out(
+    work: Work, truth: Truth, tmp_path: Path, taken: str, given: str
+) -> None:
+    build(storage := LocalStorage(tmp_path), work, random.Random(0))
+    manifest = load(storage)
+    wrong = manifest.books + Books(**{given: 1}) - Books(**{taken: 1})
+    assert wrong.closed
+    changed = replace(manifest, books=wrong)
+    storage.replace(listing_key(changed), shard_list(changed))
+    storage.replace(head_key(manifest.number), head_of(changed))
+    assert [text for text in violations(storage, truth) if text.startswith("I1 the books do not close")]
 
 
 def test_whoever_fails_says_how_to_see_it_again(tmp_path: Path) -> None:
