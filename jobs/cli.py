@@ -190,7 +190,7 @@ def repair(dataset: DatasetPlace, as_json: AsJson = False) -> None:
 def replay(
     dataset: DatasetPlace,
     reason: Annotated[Optional[str], typer.Option(help="Only what was refused for this reason.")] = None,  # noqa: UP045
-    source: Annotated[Optional[str], typer.Option(help="Where the source lies now.")] = None,  # noqa: UP045
+    source: Annotated[Optional[str], typer.Option(help="Look there, this once.")] = None,  # noqa: UP045
 ) -> None:
     """Look again at what lies in quarantine, after a fix, and at nothing else."""
     from jobs import storage as command

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from jobs.cluster import cluster
-from jobs.config.schema import IngestJob
+from jobs.config.schema import IngestJob, Source
 from jobs.progress import Progress
 from jobs.scratch import scratch
 from pipelines.shards.storage import STAGING, open_storage
@@ -61,16 +61,20 @@ def run(job: IngestJob) -> int:
     return 0
 
 
-def ingest_dataset(job: IngestJob, *, replay: frozenset[str] | None = None) -> Any:
-    """Run the job's graph and return its pipelines.graphs.ingest.Outcome. `replay`: of these names alone."""
-    resolved = job.resolved()
+def ingest_dataset(
+    job: IngestJob, *, replay: frozenset[str] | None = None, source: Source | None = None
+) -> Any:
+    """Run the job's graph and return its pipelines.graphs.ingest.Outcome.
+
+    `replay`: of these names alone. `source`: look there, and not where the job says, which is kept as it is.
+    """
+    resolved, source = job.resolved(), source or job.source
     settings = {name: resolved[name] for name in SETTINGS}
-    source = SimpleNamespace(**resolved["source"], seed=job.seed)
     storage = open_storage(job.output)
     output = storage.url
     local = None if "://" in output else Path(output)
-    if job.source.uri:
-        _check_apart(job.source.uri, output)
+    if source.uri:
+        _check_apart(source.uri, output)
     require_trusted(storage, single_writer=job.single_writer)
     progress = Progress(f"ingest {job.modality}", local and local / "runs" / "progress.jsonl")
     from pipelines.graphs.ingest import ingest
@@ -78,7 +82,7 @@ def ingest_dataset(job: IngestJob, *, replay: frozenset[str] | None = None) -> A
     try:
         with scratch():
             return ingest(
-                source,
+                SimpleNamespace(**source.model_dump(mode="json"), seed=job.seed),
                 output,
                 modality=job.modality,
                 settings=settings,

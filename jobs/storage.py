@@ -65,7 +65,7 @@ def settings_of(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def replay(dataset: str, *, reason: str | None = None, source: str | None = None) -> int:
-    """Look again at what lies in quarantine, with the job of the newest snapshot."""
+    """Look again at what lies in quarantine, with the job of the newest snapshot; in `source`, this once."""
     from jobs.ingest import waiting_in
 
     code = _replay(dataset, reason, source)
@@ -75,7 +75,7 @@ def replay(dataset: str, *, reason: str | None = None, source: str | None = None
 
 
 def _replay(dataset: str, reason: str | None, source: str | None) -> int:
-    from jobs.config.schema import IngestJob
+    from jobs.config.schema import IngestJob, Source
     from jobs.ingest import ingest_dataset
 
     before = Dataset.open(dataset)
@@ -83,10 +83,10 @@ def _replay(dataset: str, reason: str | None, source: str | None) -> int:
     if not names:
         print(f"{dataset}: nothing in quarantine" + (f" with reason {reason}" if reason else ""))
         return OK
-    described = {**before.manifest.job, "output": dataset}
-    if source is not None:
-        described["source"] = {**described["source"], "uri": source}
-    outcome = ingest_dataset(IngestJob.model_validate(described), replay=names)
+    described = before.manifest.job
+    job = IngestJob.model_validate({**described, "output": dataset})
+    there = Source.model_validate({**described["source"], "uri": source}) if source else None
+    outcome = ingest_dataset(job, replay=names, source=there)
     books, manifest = outcome.books, outcome.manifest
     if not outcome.added:
         print(f"{dataset}: none of {len(names)} names in quarantine can be admitted")

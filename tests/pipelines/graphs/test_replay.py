@@ -62,6 +62,31 @@ def test_a_replay_admits_what_was_mended_and_nothing_else(tmp_path: Path, capsys
     assert "+ new" in capsys.readouterr().out
 
 
+def test_another_source_is_that_of_one_replay_alone(tmp_path: Path, capsys: Any) -> None:
+    source, mended, data = tmp_path / "source", tmp_path / "mended", str(tmp_path / "data")
+    for folder in (source, mended):
+        folder.mkdir()
+    (source / "0.png").write_bytes(picture(0))
+    for name in ("a", "b"):
+        (source / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n cut short " + name.encode())
+    job = IngestJob.model_validate(
+        {"kind": "ingest", "modality": "image", "source": {"uri": str(source)}, "output": data}
+    )
+    first = ingest_dataset(job).manifest
+    (mended / "a.png").write_bytes(picture(1))
+    assert commands.replay(data, source=str(mended)) == 0
+    assert "1 samples of 2 names" in capsys.readouterr().out
+    assert Dataset.open(data).manifest.job == first.job
+    (source / "b.png").write_bytes(picture(2))
+    assert commands.replay(data) == 0
+    assert "1 samples of 1 names" in capsys.readouterr().out
+    dataset = Dataset.open(data)
+    assert (dataset.manifest.number, dataset.manifest.books.written) == (2, 3)
+    Path(data, dataset.manifest.shards[1].key).write_bytes(b"")  # of the mended one: that is still found
+    assert commands.repair(data) == 0
+    assert not ingest_dataset(job).added
+
+
 def test_the_pieces_that_failed_are_admitted_beside_the_others_of_their_object(
     tmp_path: Path, capsys: Any
 ) -> None:
