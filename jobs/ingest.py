@@ -69,7 +69,7 @@ def ingest_dataset(
     `replay`: of these names alone. `source`: look there, and not where the job says, which is kept as it is.
     """
     resolved, source = job.resolved(), source or job.source
-    settings = {name: resolved[name] for name in SETTINGS}
+    settings, by_folder = {name: resolved[name] for name in SETTINGS}, job.split.by == "folder"
     storage = open_storage(job.output)
     output = storage.url
     local = None if "://" in output else Path(output)
@@ -82,7 +82,7 @@ def ingest_dataset(
     try:
         with scratch():
             return ingest(
-                SimpleNamespace(**source.model_dump(mode="json"), seed=job.seed),
+                SimpleNamespace(**source.model_dump(mode="json"), seed=job.seed, by_folder=by_folder),
                 output,
                 modality=job.modality,
                 settings=settings,

@@ -20,8 +20,8 @@ LABELS = ("auto", "folder", "sidecar", "column", "none")
 class Source(Protocol):
     """What a job says about its source.
 
-    Read too where they are there: seed, group_column, anonymous, allow_empty, and name, which goes before
-    the name of every entry.
+    Read too where they are there: seed, group_column, by_folder (whether folders decide of splits),
+    anonymous, allow_empty, and name, which goes before the name of every entry.
     """
 
     @property

@@ -3,8 +3,11 @@
 import csv
 import io
 import math
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
+
+import blake3
 
 from modalities.base import Modality
 from pipelines.sources.entry import UNKNOWN_SIZE, Entry, Part, refused
@@ -50,10 +53,12 @@ def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -
 
     Relative URIs start at the table's folder. Only a local table may name local files; those outside of its
     folder go by their last name alone, so that no name says where this machine keeps them. Rows that name
-    nothing readable become refused entries.
+    nothing readable become refused entries. Where `columns` has by_folder, the folders of groups decide of
+    splits: those files have one too then, and each group of a column must.
     """
     folder = node.uri.rpartition("/")[0]
     group_column = getattr(columns, "group_column", None)
+    by_folder = bool(getattr(columns, "by_folder", False))
     wanted = [columns.label_column, columns.caption_column, *([group_column] if group_column else [])]
     rows = _read_rows(store, node, columns.uri_column, wanted)
     names, groups = _Names(), _Groups()
@@ -75,9 +80,15 @@ def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -
         entry = _entry(uri.strip(), folder, modality, stores, anonymous=anonymous)
         name = names.claim(entry.name)
         if entry.refusal is None and "/" not in entry.name:
-            entry = entry._replace(group=groups.of(entry))
+            away = _away(uri.strip(), entry.content.uri, folder) if by_folder else ""
+            entry = entry._replace(group=f"{away}/{entry.group}" if away else groups.of(entry))
         label = _text(row.get(columns.label_column)) if columns.labels in ("auto", "column") else None
         group = _text(row.get(group_column)) if group_column else None
+        if by_folder and group and "/" not in group:
+            raise ValueError(
+                f"row {number} of {node.uri}: {group_column} {group!r} has no folder, which split.by: folder "
+                "wants; write folder/scene, or say split.by: scene, by which each group goes one way"
+            )
         caption = _text(row.get(columns.caption_column))
         yield entry._replace(name=name, label=label, caption=caption, group=group or entry.group)
 
@@ -141,6 +152,20 @@ def _name_of(given: str, uri: str, folder: str) -> str:
     if uri.startswith(root):
         return _name(uri[len(root) :])
     return _name(uri.rstrip("/").rpartition("/")[2] if is_local(uri) else uri)
+
+
+def _away(given: str, uri: str, folder: str) -> str:
+    """What tells the folder of a local file that lies elsewhere than the table from others, or nothing.
+
+    A hash: neither a sample's group says where this machine keeps it.
+    """
+    if not is_local(uri) or not (scheme_of(given) or given.startswith(("/", "~"))):
+        return ""
+    parent = local_path(uri).parent
+    if is_local(folder) and parent == local_path(folder):
+        return ""
+    digest: str = blake3.blake3(os.fsencode(parent)).hexdigest()[:10]
+    return digest
 
 
 def _stem(name: str) -> str:

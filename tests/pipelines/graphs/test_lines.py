@@ -89,3 +89,20 @@ def test_a_table_says_which_strips_are_one_line_and_a_strip_alone_is_a_scene(tmp
     assert Dataset.open(str(tmp_path / "joined")).manifest.books.quarantined == 0
     assert joined.keys() == {f"line{line}" for line in range(LINES)}
     assert len(set(joined.values())) == 3
+
+
+def test_folders_decide_too_where_a_table_names_files_elsewhere(tmp_path: Path) -> None:
+    fly(tmp_path / "source", 0)
+    fly(tmp_path / "source", 1)
+    (tmp_path / "lists").mkdir()
+    strips = sorted((tmp_path / "source").rglob("strip*.tif"))
+    for name, uris in (("lines", strips), ("grouped", [f"{path},line1" for path in strips])):
+        header = "uri,group" if name == "grouped" else "uri"
+        (tmp_path / f"lists/{name}.csv").write_text("\n".join([header, *map(str, uris)]))
+    split = {"val": 0.3, "test": 0.3, "by": "folder"}
+    ingest_dataset(job(tmp_path / "lists/lines.csv", tmp_path / "data", split))
+    found = splits(Dataset.open(str(tmp_path / "data")), 1)
+    assert len(found) == LINES
+    assert len(set(found.values())) == 3
+    with pytest.raises(ValueError, match="'line1' has no folder"):
+        ingest_dataset(job(tmp_path / "lists/grouped.csv", tmp_path / "none", split))

@@ -111,3 +111,32 @@ def test_broken_parquet_is_an_error(listing: Lister, tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(ValueError, match="is no Parquet file"):
         listing(tmp_path / "t.parquet")
+
+
+def test_where_folders_decide_of_splits_every_file_has_one(
+    listing: Lister, tree: Tree, tmp_path: Path
+) -> None:
+    root = tree("x/a.jpg", "x/b.jpg", "y/a.jpg", "lists/c.jpg", "lists/z/d.jpg")
+    files = [*sorted(root.glob("[xy]/*.jpg")), root / "lists/c.jpg", root / "lists/z/d.jpg"]
+    table = write(root / "lists/t.csv", [{"uri": str(path)} for path in files])
+    xa, xb, ya, c, d = (entry.group for entry in listing(table, by_folder=True))
+    folders = [group.rpartition("/")[0] for group in (xa, xb, ya, c, d)]
+    assert (folders[0], folders[3:]) == (folders[1], ["", "z"])
+    assert len(set(folders)) == 4
+    assert (xa.rpartition("/")[2], xb.rpartition("/")[2]) == ("a", "b")
+    assert root.name not in "".join(folders)
+    again = write(root / "y/t.csv", [{"uri": f"file://{files[0]}"}])
+    assert [entry.group for entry in listing(again, by_folder=True)] == [xa]
+    assert [entry.group for entry in listing(table)] == ["a", "b", "a~2", "c", "z/d"]
+
+
+def test_a_group_without_a_folder_is_refused_where_folders_decide_of_splits(
+    listing: Lister, tree: Tree
+) -> None:
+    root = tree("a.jpg")
+    table = write(root / "t.csv", [{"uri": "a.jpg", "line": "flight/line1"}])
+    assert [entry.group for entry in listing(table, group_column="line", by_folder=True)] == ["flight/line1"]
+    table = write(root / "t.csv", [{"uri": "a.jpg", "line": "line1"}])
+    with pytest.raises(ValueError, match=r"'line1' has no folder, .* say split\.by: scene"):
+        listing(table, group_column="line", by_folder=True)
+    assert [entry.group for entry in listing(table, group_column="line")] == ["line1"]
