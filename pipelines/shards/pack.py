@@ -17,7 +17,7 @@ from pipelines.shards.index import IndexWriter
 from pipelines.shards.manifest import Shard
 from pipelines.shards.planned import read_plan, read_unit
 from pipelines.shards.quarantine import dropped_key, dropped_table
-from pipelines.shards.storage import Storage, read_verified
+from pipelines.shards.storage import Storage, put_right, read_verified
 from pipelines.shards.tar import TarWriter, header
 from pipelines.sources import Entry, open_entry
 from pipelines.stages.facts import before, class_name, member
@@ -86,18 +86,25 @@ def pack_unit(storage: Storage, plan: str, unit: int) -> Done:
     with storage.staging() as folder:
         built = build_unit(rows, head, folder)
         if shard := built.done.shard:
-            _store(storage, shard.key, built.tar, shard.size)
-            _store(storage, shard.index_key, built.index, len(built.index))
+            _store(storage, shard, built.tar)
+            put_right(storage, shard.index_key, built.index)
     if built.dropped:
-        storage.put(dropped_key(plan, unit, built.done.left_out), built.dropped)
+        put_right(storage, dropped_key(plan, unit, built.done.left_out), built.dropped)
     storage.put(done_key(plan, unit), seal_done(plan, unit, built.done))
     return built.done
 
 
-def _store(storage: Storage, key: str, content: bytes | Path, size: int) -> None:
-    """Put what its name describes. A stump there (a disk that lost its power) is no such object."""
-    if not storage.put(key, content) and storage.size(key) != size:
-        storage.replace(key, content)
+def _store(storage: Storage, shard: Shard, tar: Path) -> None:
+    """Put what its name describes. A stump there, or what was damaged since it was put, is no such object."""
+    if storage.put(shard.key, tar):
+        return
+    if storage.size(shard.key) == shard.size:
+        hasher = blake3.blake3()
+        for chunk in storage.chunks(shard.key, shard.size):
+            hasher.update(chunk)
+        if hasher.hexdigest() == shard.digest:
+            return
+    storage.replace(shard.key, tar)
 
 
 def build_unit(

@@ -347,6 +347,23 @@ def test_what_a_commit_that_died_left_damaged_is_written_anew(tmp_path: Path) ->
     assert Dataset.open(storage.url).check()["problems"] == []
 
 
+@pytest.mark.parametrize("folder", ["shards", "index", "quarantine"])
+def test_what_a_worker_that_died_left_damaged_is_written_anew(tmp_path: Path, folder: str) -> None:
+    make_pictures(source := tmp_path / "source")
+    storage, work = LocalStorage(tmp_path / "data"), plain_work("work", source)
+    digest = build(storage, work, random.Random(0))
+    before = {key: storage.get(key) for key in storage.list("")}
+    for key in (*storage.list("manifest/"), *storage.list("runs/")):
+        if "/done/" in key or key.startswith("manifest/"):
+            storage.delete(key)
+    for key in list(storage.list(f"{folder}/")):
+        content = bytearray(storage.get(key))
+        content[len(content) // 2] ^= 1
+        storage.replace(key, bytes(content))
+    assert build(storage, work, random.Random(0)) == digest
+    assert {key: storage.get(key) for key in storage.list("")} == before
+
+
 def test_units_before_had_one_name_each_and_are_read_still(tmp_path: Path) -> None:
     make_pictures(source := tmp_path / "source")
     storage = LocalStorage(tmp_path / "data")
