@@ -17,7 +17,6 @@ from pipelines.shards.dataset import Dataset
 from pipelines.shards.decisions import Decisions
 from pipelines.shards.known import IN_INDEX, LEFT, LEFT_OUT, Known, Record, same_words, write_down
 from pipelines.shards.manifest import Books
-from pipelines.shards.pack import done_key
 from pipelines.shards.quarantine import DROPPED, REPLAY, dropped_tables
 from pipelines.shards.storage import Storage, read_verified
 from pipelines.shards.waiting import PIECES, taken_up, waiting
@@ -139,7 +138,8 @@ def readmitted(parent: Dataset, survey: str) -> Books:
 
 def forget(storage: Storage, survey: str, plan: str = "") -> None:
     """A replay that nothing came of is as if it had not been: the next one looks, and builds, again."""
-    folders = [f"runs/{survey}/"] + ([done_key(plan, 0).rpartition("/")[0] + "/"] if plan else [])
-    for folder in reversed(folders):
+    # Marks first: a plan of which they are left would be taken up again, and believed.
+    folders = [f"runs/{plan}/done/", f"runs/{plan}/", f"quarantine/{plan}/"] if plan else []
+    for folder in (*folders, f"runs/{survey}/"):
         for key in storage.list(folder):
             storage.delete(key)

@@ -95,6 +95,17 @@ def test_an_object_that_fails_as_a_whole_waits_as_a_whole(world: Any) -> None:
     assert last.manifest.books == Books(inputs=4, written=4)
 
 
+def test_a_replay_of_which_nothing_comes_leaves_nothing(world: Any) -> None:
+    w = world()
+    w.cloud("a.xyz", 2, 1)
+    w.broken = {(1, 0), (1, 1)}
+    w.cloud("b.xyz", 2, 2)
+    first = w.run()
+    before = {key: w.storage.get(key) for key in w.storage.list("")}
+    assert w.run(replay=True).manifest == first.manifest
+    assert {key: w.storage.get(key) for key in w.storage.list("")} == before
+
+
 def test_pieces_that_were_filtered_out_keep_their_place(world: Any) -> None:
     few = {"kind": "filter", "field": "meta.num_points", "min": 100}
     w = world(stages=[*STAGES, few], dedup="content")
