@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -241,13 +242,40 @@ def _units(storage: Storage, manifest: Manifest, damaged: set[str]) -> Iterator[
         if shard.key in damaged and shard.index_key not in damaged and _salvaged(dataset, shard):
             damaged = damaged - {shard.key}
             yield shard.key
+    firsts = cache(lambda: _firsts(dataset, damaged))
     for plan in dataset.plans():
         try:
             head = plan_head(storage, plan)
         except UNREADABLE:
             continue  # the plan itself is gone; the check that follows says so
         for unit in _broken(storage, plan, head, damaged):
-            yield from _unit(storage, plan, unit, head, wanted, damaged)
+            if _mark(storage, plan, unit) is None and (done := _marked_anew(dataset, plan, unit, firsts())):
+                storage.replace(done_key(plan, unit), seal_done(plan, unit, done))
+                yield done_key(plan, unit)
+            else:
+                yield from _unit(storage, plan, unit, head, wanted, damaged)
+
+
+def _firsts(dataset: Dataset, damaged: set[str]) -> dict[str, Shard]:
+    """The key of the first sample of each shard that is whole, and so is its index."""
+    whole = (shard for shard in dataset.manifest.shards if not {shard.key, shard.index_key} & damaged)
+    return {dataset.index(shard, ["key"])["key"][0].as_py(): shard for shard in whole}
+
+
+def _marked_anew(dataset: Dataset, plan: str, unit: int, firsts: Mapping[str, Shard]) -> Done | None:
+    """The mark of a unit whose shard is whole: what is not in there was left out, and must be told."""
+    try:
+        planned = read_unit(dataset.storage, plan, unit)
+    except UNREADABLE:
+        return None
+    if (shard := next((firsts[row["key"]] for row in planned if row["key"] in firsts), None)) is None:
+        return None
+    written = dataset.index(shard, ["key"])["key"].to_pylist()
+    nothing = Done(shard=None, counts={"quarantined": 0, "filtered": 0})
+    for rows, _, known in [(planned, False, nothing), *_left_out(dataset.storage, plan, unit, None, planned)]:
+        if known and [row["key"] for row in rows] == written:
+            return replace(known, shard=shard, counts={**known.counts, "written": len(written)})
+    return None
 
 
 def _unit(

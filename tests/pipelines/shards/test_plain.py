@@ -347,6 +347,23 @@ def test_what_a_commit_that_died_left_damaged_is_written_anew(tmp_path: Path) ->
     assert Dataset.open(storage.url).check()["problems"] == []
 
 
+def test_a_mark_is_made_anew_of_its_shard_where_sources_are_gone(tmp_path: Path) -> None:
+    make_pictures(source := tmp_path / "source")
+    storage = LocalStorage(tmp_path / "data")
+    digest = build(storage, plain_work("work", source), random.Random(0))
+    before = {key: storage.get(key) for key in storage.list("")}
+    [plan] = Dataset.open(storage.url).plans()
+    marks = list(storage.list(f"runs/{plan}/done/"))
+    left_out = [read_done(storage, plan, unit).left_out for unit in range(len(marks))]  # type: ignore[union-attr]
+    assert any(left_out)
+    shutil.rmtree(source)
+    for key in marks:
+        storage.delete(key)
+    done = repair(storage, settings_of=lambda job: {name: job[name] for name in PLAIN})
+    assert (done.left, done.digest, sorted(done.objects)) == ([], digest, marks)
+    assert {key: storage.get(key) for key in storage.list("")} == before
+
+
 @pytest.mark.parametrize("folder", ["shards", "index", "quarantine"])
 def test_what_a_worker_that_died_left_damaged_is_written_anew(tmp_path: Path, folder: str) -> None:
     make_pictures(source := tmp_path / "source")
