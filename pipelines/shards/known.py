@@ -85,8 +85,8 @@ class Known:
     def left_out(self) -> Iterator[pa.Table]:
         """name, content and reason of what was quarantined, filtered or a duplicate.
 
-        Where duplicates wait, or did once, also suffix and status: WAITS of those. Corrupt, at the end: a file
-        that tells of them is lost.
+        Where duplicates wait, or did once, also suffix and status: WAITS of those. Corrupt, at the end: a
+        file that tells of them is lost.
         """
         waits = self.waiting
         columns = [*dict.fromkeys([*LEFT_OUT, *PIECES])] if len(waits.rows) + len(waits.past) else LEFT_OUT

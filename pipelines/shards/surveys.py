@@ -16,7 +16,6 @@ from pipelines.parquet import from_parquet, to_parquet
 from pipelines.seal import Corrupt
 from pipelines.shards.ahead import ahead
 from pipelines.shards.arrivals import (
-    PASSING,
     ids_anew,
     ids_key,
     ids_of,
@@ -24,6 +23,7 @@ from pipelines.shards.arrivals import (
     listing_key,
     survey_key,
 )
+from pipelines.shards.known import PASSING
 from pipelines.shards.marks import SURVEY, marked
 from pipelines.shards.plain import Listed, apart
 from pipelines.shards.plan import READERS, Survey, compared
