@@ -25,6 +25,11 @@ SILENT_NAMES: Final = (  # of those that say that there was nobody to ask
 STALE_CODES: Final = (  # of S3 with status 400; to HEAD it answers without any word
     "400", "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestExpired",
 )  # fmt: skip
+UNTRUSTED_CODES: Final = (  # of S3 with status 403, besides those: it is against who asks, not what is asked
+    "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "InvalidSecurity", "NotSignedUp",
+    "AccountProblem", "MissingSecurityHeader", "ExpiredTokenException",
+    "InvalidClientTokenId", "UnrecognizedClientException",
+)  # fmt: skip
 _FAMILIES: Final = {"s3": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
 _CREDENTIALS: Final = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SESSION_TOKEN too with temporary ones), or "
@@ -45,6 +50,13 @@ class Refused(PermissionError):
     """The store, or its driver, said no and why; it will say the same the next time."""
 
 
+class Unavailable(OSError):
+    """The storage kept failing; what is finished is kept, and the same job goes on from there."""
+
+
+STORE_FAILED: Final = (Refused, Unavailable)  # no sample's fault: a job ends, and goes on when it is mended
+
+
 def refusal(url: str, what: str, error: BaseException) -> Refused | None:
     """One line for an error that other credentials or settings mend; None for every other error."""
     family = _FAMILIES.get(url.partition("://")[0])
@@ -60,8 +72,15 @@ def refusal(url: str, what: str, error: BaseException) -> Refused | None:
     return Refused(f"{url}: {what}: {said}: {want}; {_CREDENTIALS[family]}")
 
 
+def is_denied(error: BaseException) -> bool:
+    """Whether a refusal may be of this one object: who asks is known."""
+    status, code = http_code(error)
+    unknown = any(_is_named(e, UNKNOWN_NAMES) for e in causes(error))
+    return status in (None, 403) and not unknown and code not in (*STALE_CODES, *UNTRUSTED_CODES)
+
+
 def no_bucket(url: str) -> Refused:
-    """For a write that was answered with: not found."""
+    """For a write that was answered with: not found, and for a source of which nothing is found."""
     bucket = url.partition("://")[2].partition("/")[0]
     return Refused(f"{url}: there is no bucket {bucket!r}; create it, or correct its name")
 

@@ -20,8 +20,9 @@ from typing import Final, TypeVar
 from jobs.chaos.invariants import Truth, swept, torn, truth_of, watched
 from jobs.chaos.small import Work, build, make_pictures, survey, work_on
 from jobs.chaos.world import Killed, LostAnswer, Throttled
+from pipelines.retry import Budget, Retry
 from pipelines.shards.manifest import Conflict
-from pipelines.shards.retry import Budget, Retry, RetryingStorage
+from pipelines.shards.retry import RetryingStorage
 from pipelines.shards.storage import LocalStorage, Storage, open_storage
 
 T = TypeVar("T")

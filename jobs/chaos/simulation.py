@@ -23,13 +23,15 @@ from jobs.chaos.invariants import Truth, swept, torn, truth_of, violations
 from jobs.chaos.memo import Memo
 from jobs.chaos.small import Work, build, make_pictures, plain_work, survey, touch, work_on
 from jobs.chaos.world import Actor, Chances, MemoryStorage, World
+from pipelines.answers import Unavailable
+from pipelines.retry import Budget, Retry
 from pipelines.shards import manifest
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.gc import collect
 from pipelines.shards.manifest import Conflict
 from pipelines.shards.pack import pack_unit
 from pipelines.shards.planned import read_plan
-from pipelines.shards.retry import Budget, Retry, RetryingStorage, Unavailable
+from pipelines.shards.retry import RetryingStorage
 from pipelines.shards.storage import Storage
 
 RESTARTS: Final = 10  # of builders that keep dying; the last ones are left in peace

@@ -1,29 +1,21 @@
 """Object stores through fsspec: s3, gs, az, and memory for tests."""
 
-import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pipelines.answers import http_code, unsettled
+from pipelines.answers import http_code
 from pipelines.disk import TEMPORARY, told_when_full
+from pipelines.drivers import Garbled, driver, understood
 from pipelines.shards.storage import Storage
 
-TIMEOUT_S = 30.0
-_PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "s3": "s3fs"}
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
 _PART_BYTES = 5 * 2**20  # the smallest that S3 takes
-
-
-class Garbled(ConnectionError):
-    """An answer that makes no sense; the next one may."""
 
 
 class ObjectStorage(Storage):
@@ -34,18 +26,8 @@ class ObjectStorage(Storage):
         self.url = f"{scheme}://{place.rstrip('/')}"
         if not place.strip("/") and scheme != "memory":
             raise ValueError(f"{url} names no bucket: want {scheme}://bucket or {scheme}://bucket/folder")
-        for name in ("azure.identity", "gcsfs"):  # they log pages, and then raise the same
-            logging.getLogger(name).setLevel(logging.CRITICAL)
         self.files: Any
-        try:
-            self.files, self.root = fsspec.url_to_fs(self.url, use_listings_cache=False, **_options(scheme))
-            if scheme == "s3":
-                self.files.retries = 1  # the one policy is retry.py's
-                self.files.connect()  # finds mistakes in the settings
-        except ImportError as e:
-            raise ValueError(f"{scheme}:// needs the package {_PACKAGES.get(scheme, scheme)}") from e
-        except Exception as e:
-            raise unsettled(self.url, e) from e
+        self.files, self.root = driver(self.url)
 
     def create(self, key: str, content: bytes | Path) -> bool:
         try:
@@ -93,7 +75,7 @@ class ObjectStorage(Storage):
 
     def size(self, key: str) -> int | None:
         try:
-            with _understood(key):
+            with understood(key):
                 return int(self.files.info(f"{self.root}/{key}")["size"])
         except FileNotFoundError:
             return None
@@ -101,7 +83,7 @@ class ObjectStorage(Storage):
     def list(self, prefix: str) -> Iterator[str]:
         folder = f"{self.root}/{prefix}"
         try:
-            with _understood(prefix):
+            with understood(prefix):
                 found = sorted(self.files.find(folder))
         except FileNotFoundError:
             return
@@ -115,7 +97,7 @@ class ObjectStorage(Storage):
 
     def modified(self, key: str) -> float | None:
         try:
-            with _understood(key):
+            with understood(key):
                 info = self.files.info(f"{self.root}/{key}")
         except FileNotFoundError:
             return None
@@ -171,44 +153,6 @@ class ObjectStorage(Storage):
             told_when_full(Path(folder), TEMPORARY),
         ):
             yield Path(folder)
-
-
-@contextmanager
-def _understood(what: str) -> Iterator[None]:
-    """Drivers read times and numbers out of answers that no checksum protects."""
-    try:
-        yield
-    except (ValueError, OverflowError) as e:
-        raise Garbled(f"{what}: {type(e).__name__}: {e}") from e
-
-
-@cache
-def _asks_once() -> Any:
-    """The HTTP session of aiobotocore, but aiohttp sends nothing again when a connection is lost.
-
-    What the first request wrote the second would find: a conditional write would look as if another had won.
-    """
-    from aiobotocore.httpsession import AIOHTTPSession
-
-    class AsksOnce(AIOHTTPSession):  # type: ignore[misc]
-        async def _get_session(self, proxy_url: Any) -> Any:
-            session = await super()._get_session(proxy_url)
-            session._retry_connection = False  # there is no public switch
-            return session
-
-    return AsksOnce
-
-
-def _options(scheme: str) -> dict[str, Any]:
-    """One try an operation, and none longer than TIMEOUT_S without a byte."""
-    if scheme == "s3":
-        patience = {"read_timeout": TIMEOUT_S, "connect_timeout": TIMEOUT_S, "http_session_cls": _asks_once()}
-        return {"config_kwargs": {**patience, "retries": {"total_max_attempts": 1}}}
-    if scheme in ("gs", "gcs"):
-        return {"requests_timeout": TIMEOUT_S}
-    if scheme in ("az", "abfs", "abfss"):
-        return {"connection_timeout": TIMEOUT_S, "read_timeout": TIMEOUT_S}
-    return {}
 
 
 def _speaks(files: Any, protocol: str) -> bool:

@@ -11,6 +11,7 @@ import blake3
 import modalities
 from modalities.base import BadSample, Files
 from modalities.libraries import MissingLibrary
+from pipelines.answers import STORE_FAILED
 from pipelines.jsontext import dumps, loads
 from pipelines.seal import Corrupt, seal, unseal
 from pipelines.shards.index import IndexWriter
@@ -262,7 +263,7 @@ def _caught(make: Callable[..., Made], *arguments: Any) -> Made:
         return make(*arguments)
     except BadSample as bad:
         return bad
-    except (SandboxError, MissingLibrary):  # no sample's fault
+    except (SandboxError, MissingLibrary, *STORE_FAILED):  # no sample's fault
         raise
     except Exception:
         return _crashed()

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 
 from modalities.base import Modality
+from pipelines.answers import STORE_FAILED
 from pipelines.sources.entry import Entry, Part, refused
 from pipelines.sources.matching import (
     claim,
@@ -69,6 +70,8 @@ class Folder:
                     yield named
                 return
             nodes = make_unique([node for node in self.store.scan(folder) if not is_hidden(node.name)])
+        except STORE_FAILED:
+            raise
         except OSError as error:
             yield refused(prefix, "unreadable", f"the folder cannot be listed: {error}", uri=folder)
             return

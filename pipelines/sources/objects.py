@@ -1,52 +1,91 @@
 """Object stores (s3, gs, az) and memory, through fsspec. Credentials come from the environment only."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
-
-import fsspec
+from typing import Any, TypeVar
 
 from modalities.base import BadSample
-from pipelines.answers import Refused, refusal, unsettled
+from pipelines.answers import (
+    STORE_FAILED,
+    Refused,
+    Unavailable,
+    first_line,
+    http_code,
+    is_denied,
+    no_bucket,
+    refusal,
+    unanswered,
+)
+from pipelines.drivers import driver, understood
+from pipelines.retry import Retry
 from pipelines.sources.stores import Node, clean_name, told_name
 
-_PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "s3": "s3fs"}
+T = TypeVar("T")
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
+class Denied(PermissionError):
+    """The store keeps this object from us, and has nothing against who asks."""
+
+
 class ObjectStore:
-    """One fsspec file system. Listings are never cached: a source is listed to see what is there now."""
+    """One fsspec file system. Listings are never cached: a source is listed to see what is there now.
+
+    Every request goes by the one policy of retries. Unavailable and Refused say that the store is no use now;
+    OSErrors of other kinds are about the one object.
+    """
 
     has_folders = True
 
     def __init__(self, scheme: str, *, anonymous: bool = False) -> None:
-        self.scheme = scheme
-        options: dict[str, Any] = {} if scheme == "memory" else {"use_listings_cache": False}
+        self.scheme, self.retry = scheme, Retry()
+        options: dict[str, Any] = {}
         if anonymous and scheme != "memory":
-            options |= {"token": "anon"} if scheme in ("gs", "gcs") else {"anon": True}
-        try:
-            self.fs = fsspec.filesystem(scheme, **options)
-        except ImportError as error:
-            raise ValueError(f"{scheme}:// needs the package {_PACKAGES.get(scheme, scheme)}") from error
-        except ValueError as error:
-            raise unsettled(f"{scheme}://", error) from error
+            options = {"token": "anon"} if scheme in ("gs", "gcs") else {"anon": True}
+        self.fs, _ = driver(f"{scheme}://", **options)
 
     def stat(self, uri: str) -> Node | None:
         path = self._path(uri)
         try:
-            with _as_oserror(uri):
-                return self._node(self.fs.info(path))
+            return self._told("stat", uri, lambda: self._node(self.fs.info(path)))
         except FileNotFoundError:
             return None
+        except Denied:
+            self.read(uri, 0, 2)  # S3 answers to HEAD without words, also where credentials are too old
+            raise
 
     def scan(self, folder: str) -> list[Node]:
         path = self._path(folder)
-        with _as_oserror(folder):
-            found = self.fs.ls(path, detail=True)
+        try:
+            if self.scheme == "s3":
+                found = self._scan_s3(folder)
+            else:
+                found = self._told("list", folder, lambda: self.fs.ls(path, detail=True))
+        except (FileNotFoundError, *STORE_FAILED):
+            raise
+        except OSError as error:  # nobody knows what is in it
+            raise Refused(str(error)) from error
         # a store may hold an empty object that stands for the folder itself; it is no file in it
         return [self._node(info) for info in found if info["name"].strip("/") != path.strip("/")]
+
+    def _scan_s3(self, folder: str) -> list[dict[str, Any]]:
+        """Page by page, so that one that fails is asked for again, and not all of them."""
+        bucket, key, _ = self.fs.split_path(self._path(folder))
+        asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", "Delimiter": "/"}
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self._told("list", folder, lambda: self.fs.call_s3("list_objects_v2", **asked))
+            for one in page.get("CommonPrefixes", ()):
+                found.append({"name": f"{bucket}/{one['Prefix'][:-1]}", "type": "directory"})
+            for one in page.get("Contents", ()):
+                found.append({**one, "name": f"{bucket}/{one['Key']}", "size": one["Size"], "type": "file"})
+            if not page.get("IsTruncated"):
+                break
+            asked["ContinuationToken"] = page["NextContinuationToken"]
+        if not found and key:
+            raise FileNotFoundError(f"{folder}: nothing is there")
+        return found
 
     def names(self, folder: str) -> None:
         """A listing says all at once."""
@@ -55,12 +94,14 @@ class ObjectStore:
         path = self._path(uri)
         # Listed as empty, and an empty object has no range to ask for.
         ranged = {} if offset == 0 and size == 1 else {"start": offset, "end": offset + size}
-        with _as_oserror(uri):
+
+        def answer() -> tuple[bytes, str]:
             if version and self.scheme == "s3":
-                data, came = self._read_s3(path, **ranged)
-            else:
-                data = bytes(self.fs.cat_file(path, **ranged))
-                came = self._node(self.fs.info(path)).version if version else ""
+                return self._read_s3(path, **ranged)
+            data = bytes(self.fs.cat_file(path, **ranged))
+            return data, self._node(self.fs.info(path)).version if version else ""
+
+        data, came = self._ask("read", uri, answer)
         if came and came != version and _is_time(came) == _is_time(version):
             raise BadSample("changed", f"{uri} was written to after it was listed; ingest it again")
         return data
@@ -68,7 +109,6 @@ class ObjectStore:
     def _read_s3(self, path: str, start: int = 0, end: int | None = None) -> tuple[bytes, str]:
         """The bytes and the etag of one answer: no second request, and no time between the two."""
         from fsspec.asyn import sync
-        from s3fs.core import _error_wrapper
 
         bucket, key, _ = self.fs.split_path(path)
         ranged = {} if end is None else {"Range": f"bytes={start}-{end - 1}"}
@@ -78,12 +118,48 @@ class ObjectStore:
             async with answer["Body"] as body:
                 return await body.read(), answer.get("ETag", "").strip('"')
 
-        async def tried() -> tuple[bytes, str]:
-            found: tuple[bytes, str] = await _error_wrapper(answered, retries=self.fs.retries)  # cut bodies
-            return found
-
-        found: tuple[bytes, str] = sync(self.fs.loop, tried)
+        found: tuple[bytes, str] = sync(self.fs.loop, answered)
         return found
+
+    def _told(self, what: str, uri: str, ask: Callable[[], T]) -> T:
+        """`_ask` for what a store says of objects."""
+
+        def answer() -> T:
+            with understood(uri):
+                return ask()
+
+        return self._ask(what, uri, answer)
+
+    def _ask(self, what: str, uri: str, operation: Callable[[], T]) -> T:
+        """By the policy. Each driver has errors of its own (botocore's are no OSError)."""
+        try:
+            return self.retry(f"{uri}: {what}", operation)
+        except Unavailable as error:
+            raise Unavailable(f"{error}{unanswered(uri, error)}") from error
+        except Exception as error:
+            if isinstance(error, FileNotFoundError) or http_code(error)[0] == 404:
+                if self._lacks_bucket(uri):
+                    raise no_bucket(uri) from error
+                raise FileNotFoundError(f"{uri}: {first_line(error)}") from error
+            if told := refusal(uri, what, error):
+                kind = Denied if is_denied(error) else Refused
+                raise kind(f"{told}; a public one is read with source.anonymous: true") from error
+            if isinstance(error, OSError):
+                raise
+            raise OSError(f"{uri}: {type(error).__name__}: {error}") from error
+
+    def _lacks_bucket(self, uri: str) -> bool:
+        """Stores have one answer for both: the object is not there, and neither is the bucket."""
+        bucket = self._path(uri).partition("/")[0]
+        if self.scheme == "memory":
+            return False
+        try:
+            self.retry(f"{self.scheme}://{bucket}: stat", lambda: self.fs.info(bucket))
+        except Unavailable:
+            raise
+        except Exception as error:
+            return isinstance(error, FileNotFoundError) or http_code(error)[0] == 404
+        return False
 
     def _path(self, uri: str) -> str:
         path: str = self.fs._strip_protocol(uri)
@@ -111,16 +187,3 @@ def _version(info: dict[str, Any]) -> str:
 def _is_time(version: str) -> bool:
     """A listing without etags gives times, and then the etag of one answer is nothing to compare with."""
     return re.fullmatch(r"\d+\.\d+", version) is not None
-
-
-@contextmanager
-def _as_oserror(uri: str) -> Iterator[None]:
-    """Each driver has errors of its own (botocore's are no OSError); here they all mean: cannot be read."""
-    try:
-        yield
-    except Exception as error:
-        if told := refusal(uri, "read", error):
-            raise Refused(f"{told}; a public one is read with source.anonymous: true") from error
-        if isinstance(error, OSError):
-            raise
-        raise OSError(f"{uri}: {type(error).__name__}: {error}") from error

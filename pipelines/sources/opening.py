@@ -5,6 +5,7 @@ from pathlib import Path
 
 import modalities
 from modalities.base import BadSample, Raw
+from pipelines.answers import STORE_FAILED
 from pipelines.sources.entry import Entry, Part
 from pipelines.sources.places import open_store
 from pipelines.sources.samples import arrange
@@ -26,6 +27,7 @@ def open_entry(
         BadSample: unreadable (gone, cut, refused by the storage), too-large (more than `max_bytes` to hold in
             memory; local files above IN_PLACE_BYTES are not held), unsafe, truncated, bad-sidecar (a class
             file without a class) or whatever the listing found.
+        Refused, Unavailable: an object store is of no use now, for this entry and for others.
     """
     if entry.refusal is not None:
         raise BadSample(*entry.refusal)
@@ -67,7 +69,7 @@ class _Reader:
                 data = read_regular(part.uri, part.offset, want, self._version(part))
             else:
                 data = self._store(part.uri).read(part.uri, part.offset, want, self._version(part))
-        except BadSample:
+        except (BadSample, *STORE_FAILED):
             raise
         except (OSError, ValueError) as error:
             raise BadSample("unreadable", f"{part.uri}: {error}") from error

@@ -43,7 +43,7 @@ class Store(Protocol):
         """What is there, None if nothing. A trailing symlink of a path the user named is followed."""
 
     def scan(self, folder: str) -> list[Node]:
-        """What is in a folder, in no order. OSError if it cannot be read."""
+        """What is in a folder, in no order. OSError if it cannot be read; STORE_FAILED ends the listing."""
 
     def names(self, folder: str) -> list[str] | None:
         """Sorted names in a folder of nothing but plain files, dot files left out; OSError as `scan` has it.

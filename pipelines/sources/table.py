@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import blake3
 
 from modalities.base import Modality
+from pipelines.answers import STORE_FAILED
 from pipelines.sources.entry import UNKNOWN_SIZE, Entry, Part, refused
 from pipelines.sources.folder import list_one
 from pipelines.sources.matching import find_pattern
@@ -116,6 +117,8 @@ def _entry(uri: str, folder: str, modality: Modality, stores: dict[str, Store], 
         if needs_folder and store.has_folders:
             found = list_one(store, node, modality)
             return found._replace(name=name + "/" * node.is_folder, group=_stem(name))
+    except STORE_FAILED:
+        raise
     except OSError as error:
         return refused(name, "unreadable", f"{uri}: {error}", uri=uri)
     if node.is_folder:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from modalities.base import BadSample, Modality
+from pipelines.answers import STORE_FAILED
 from pipelines.sources.entry import Entry, Part, refused
 from pipelines.sources.folder import part_of
 from pipelines.sources.headers import Damage, Member, read_members
@@ -73,6 +74,8 @@ def _members(store: Store, node: Node) -> Iterator[Member | Damage]:
         for member in read_members(lambda offset, size: store.read(node.uri, offset, size), node.size):
             reached = member.offset
             yield member
+    except STORE_FAILED:
+        raise
     except (OSError, BadSample) as error:
         yield Damage("unreadable", str(error), reached)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from modalities.base import BadSample, Modality
 from modalities.libraries import MissingLibrary
+from pipelines.answers import STORE_FAILED
 from pipelines.jsontext import dumps
 from pipelines.sources import Entry, open_entry
 from pipelines.stages import process
@@ -35,7 +36,7 @@ def survey_entries(
 
     `sandbox`: decode in a process apart, that of this thread or the one given, so that no sample can take
     this process with it. False, or RAYLOOM_SANDBOX=0, decodes here. SandboxError: it does not start.
-    MissingLibrary: what the modality needs does not load.
+    MissingLibrary: what the modality needs does not load. Refused, Unavailable: as open_entry says.
     """
     rows: list[dict[str, Any]] = []
     given: dict[str, Any] = {"decode": decode, "compare": compare, "anonymous": anonymous}
@@ -119,7 +120,7 @@ def _open(entry: Entry, anonymous: bool, as_listed: bool) -> Opened:
         return entry, known, Look(raw=raw, sidecars=sidecars, label=label, caption=caption)
     except BadSample as bad:
         problem = bad
-    except MissingLibrary:  # a synthetic one could not be made, and the next cannot either
+    except (MissingLibrary, *STORE_FAILED):  # the next one would fare no better
         raise
     except Exception:  # a defect of ours must not cost the job
         problem = _crashed()

@@ -56,7 +56,7 @@ def test_a_missing_bucket_is_named(s3: None, capsys: pytest.CaptureFixture[str])
 def test_nobody_there_is_told_after_one_operation(s3: None, monkeypatch: pytest.MonkeyPatch) -> None:
     from s3fs import S3FileSystem
 
-    from pipelines.shards.retry import BUDGET
+    from pipelines.retry import BUDGET
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     S3FileSystem.clear_instance_cache()

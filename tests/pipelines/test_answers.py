@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from jobs.failures import STORAGE, report
-from pipelines.answers import Refused, refusal
-from pipelines.shards.retry import RetryingStorage, Unavailable
+from pipelines.answers import Refused, Unavailable, refusal
+from pipelines.shards.retry import RetryingStorage
 from pipelines.shards.storage import open_storage
 from pipelines.shards.trial import probe
 from pipelines.sources.places import open_store

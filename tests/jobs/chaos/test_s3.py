@@ -12,12 +12,14 @@ from jobs.chaos import bucket
 from jobs.chaos.invariants import Truth, violations
 from jobs.chaos.proxy import KINDS, Proxy
 from jobs.chaos.small import Work, build
+from pipelines.answers import Unavailable
+from pipelines.retry import Budget, Retry
 from pipelines.shards import trial
 from pipelines.shards.gc import collect
 from pipelines.shards.manifest import latest
 from pipelines.shards.objects import ObjectStorage
 from pipelines.shards.pack import Done, pack_unit
-from pipelines.shards.retry import Budget, Retry, RetryingStorage, Unavailable
+from pipelines.shards.retry import RetryingStorage
 from pipelines.shards.storage import Storage, open_storage
 from pipelines.shards.trial import MARK, Untrusted, require_trusted, try_storage
 

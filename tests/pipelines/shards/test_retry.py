@@ -7,15 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.answers import http_code, is_transient
-from pipelines.shards.retry import (
-    LONGEST_WAIT_S,
-    Budget,
-    Retry,
-    RetryingStorage,
-    Unavailable,
-    retry_after,
-)
+from pipelines.answers import Unavailable, http_code, is_transient
+from pipelines.retry import LONGEST_WAIT_S, Budget, Retry, retry_after
+from pipelines.shards.retry import RetryingStorage
 from pipelines.shards.storage import LocalStorage
 
 NOON = 1_777_636_800.0
