@@ -1,5 +1,6 @@
 """Making a damaged dataset whole again: only what is damaged, from the sources, with the same bytes."""
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import blake3
 
 import modalities
+from pipelines.answers import STORE_FAILED
 from pipelines.jsontext import digest
 from pipelines.parquet import from_parquet
 from pipelines.shards.check import UNREADABLE, Problem, find_problems
@@ -49,6 +51,7 @@ from pipelines.shards.tar import TarWriter
 Row = dict[str, Any]  # of a planned unit
 Try = tuple[list[Row], bool, Done | None]  # rows, whether as listed, and what is known of the others
 Settings = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # of a job: what decides the bytes
+log = logging.getLogger("rayloom")
 
 
 @dataclass(kw_only=True)
@@ -291,7 +294,11 @@ def _unit(
     told: list[Try] = list(_left_out(storage, plan, unit, mark, planned))
     for rows, as_listed, known in [*tries, *told] if mark else [*told, *tries]:
         with storage.staging() as folder:
-            built = build_unit(rows, head, folder, as_listed=as_listed)
+            try:
+                built = build_unit(rows, head, folder, as_listed=as_listed)
+            except STORE_FAILED as e:  # other units, or these rows without some, may need other sources
+                log.warning("%s", e)
+                continue
             if known:
                 counts = {**known.counts, "written": len(rows)}
                 built = replace(built, done=replace(known, shard=built.done.shard, counts=counts))

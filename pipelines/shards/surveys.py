@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from modalities.base import Modality
+from pipelines.answers import STORE_FAILED
 from pipelines.parquet import from_parquet, to_parquet
 from pipelines.seal import Corrupt
 from pipelines.shards.ahead import ahead
@@ -103,7 +104,10 @@ def surveyed_anew(
 
         def from_sources(listed: str = listed) -> bytes:
             texts = _table(storage, listed, ["entry"])["entry"].to_pylist()
-            return look_at(texts, kind, settings, anonymous=anonymous)
+            try:
+                return look_at(texts, kind, settings, anonymous=anonymous)
+            except STORE_FAILED as e:
+                raise FileNotFoundError(f"the sources of {listed}: {e}") from e
 
         yield from placed(listed, from_part)
         yield from placed(part, from_sources)

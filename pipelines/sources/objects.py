@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -52,7 +53,8 @@ class ObjectStore:
         except FileNotFoundError:
             return None
         except Denied:
-            self.read(uri, 0, 2)  # S3 answers to HEAD without words, also where credentials are too old
+            with suppress(FileNotFoundError):  # a folder, and it is the listing that is denied
+                self.read(uri, 0, 2)  # S3 answers to HEAD without words, also where credentials are too old
             raise
 
     def scan(self, folder: str) -> list[Node]:
@@ -84,7 +86,7 @@ class ObjectStore:
                 break
             asked["ContinuationToken"] = page["NextContinuationToken"]
         if not found and key:
-            raise FileNotFoundError(f"{folder}: nothing is there")
+            raise FileNotFoundError(f"{bucket}/{key}")
         return found
 
     def names(self, folder: str) -> None:
@@ -140,7 +142,7 @@ class ObjectStore:
             if isinstance(error, FileNotFoundError) or http_code(error)[0] == 404:
                 if self._lacks_bucket(uri):
                     raise no_bucket(uri) from error
-                raise FileNotFoundError(f"{uri}: {first_line(error)}") from error
+                raise FileNotFoundError(first_line(error)) from error
             if told := refusal(uri, what, error):
                 kind = Denied if is_denied(error) else Refused
                 raise kind(f"{told}; a public one is read with source.anonymous: true") from error

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from jobs.chaos.invariants import Truth, truth_of
+from jobs.chaos.proxy import Proxy
 from jobs.chaos.small import Work, build, make_pictures, survey, work_on
 from pipelines.shards.storage import LocalStorage
 
@@ -55,3 +56,17 @@ def s3_server() -> Iterator[str]:
         boto3.client("s3", endpoint_url=url).create_bucket(Bucket="datasets")
         yield url
     server.stop()
+
+
+@pytest.fixture
+def proxy(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """Before that server, and where clients look for it."""
+    from s3fs import S3FileSystem
+
+    S3FileSystem.clear_instance_cache()  # each proxy has an address, and each client one of them
+    monkeypatch.setenv("RAYLOOM_SANDBOX", "0")
+    proxy = Proxy(s3_server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    yield proxy
+    S3FileSystem.clear_instance_cache()
+    proxy.close()

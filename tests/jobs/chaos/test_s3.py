@@ -3,7 +3,7 @@
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,19 +25,6 @@ from pipelines.shards.trial import MARK, Untrusted, require_trusted, try_storage
 
 Open = Callable[..., RetryingStorage]
 LONG = pytest.mark.skipif("RAYLOOM_CHAOS" not in os.environ, reason="the long tier: make chaos")
-
-
-@pytest.fixture
-def proxy(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    from s3fs import S3FileSystem
-
-    S3FileSystem.clear_instance_cache()  # each proxy has an address, and each client one of them
-    monkeypatch.setenv("RAYLOOM_SANDBOX", "0")
-    proxy = Proxy(s3_server)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-    yield proxy
-    S3FileSystem.clear_instance_cache()
-    proxy.close()
 
 
 @pytest.fixture
