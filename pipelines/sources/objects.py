@@ -146,9 +146,7 @@ class ObjectStore:
             if told := refusal(uri, what, error):
                 kind = Denied if is_denied(error) else Refused
                 raise kind(f"{told}; a public one is read with source.anonymous: true") from error
-            if isinstance(error, OSError):
-                raise
-            raise OSError(f"{uri}: {type(error).__name__}: {error}") from error
+            raise OSError(f"{uri}: {what}: {type(error).__name__}: {first_line(error)}") from error
 
     def _lacks_bucket(self, uri: str) -> bool:
         """Stores have one answer for both: the object is not there, and neither is the bucket."""

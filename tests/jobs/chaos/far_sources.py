@@ -19,8 +19,10 @@ from jobs.cluster import cluster
 from jobs.config.schema import IngestJob
 from jobs.failures import report
 from jobs.ingest import run
+from jobs.storage import settings_of
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.manifest import latest
+from pipelines.shards.repair import repair
 from pipelines.shards.storage import open_storage
 
 PICTURES, OUTAGE_S = 10, 1.0
@@ -87,6 +89,18 @@ def ingested(way: str, output: Path) -> dict[str, Any]:
     return {"code": code, **told, "aside": aside, "said": said}
 
 
+def mended(output: Path, store: Store) -> dict[str, Any]:
+    """What a repair leaves that must look at the source again: while it may not, and when it may."""
+    storage = open_storage(str(output))
+    key = next(key for key in storage.list("runs/") if "/survey/" in key)
+    storage.replace(key, b"damaged")
+    store.stale = True
+    left = [problem.key for problem in repair(storage, settings_of=settings_of).left]
+    store.behave()
+    later = [problem.key for problem in repair(storage, settings_of=settings_of).left]
+    return {"damaged": key, "stale": left, "no longer stale": later}
+
+
 def main(work: Path) -> None:
     from moto.server import ThreadedMotoServer
 
@@ -121,6 +135,7 @@ def main(work: Path) -> None:
             found[f"{way}: denied"] = ingested(way, work / f"{way}-denied")
             store.behave()
         found["denied no longer"] = ingested("plain", work / "plain-denied")
+    found["mended"] = mended(work / "surveyed", store)
     found["happened"] = dict(faults.happened)
     (work / "found.json").write_text(json.dumps(found))
     os._exit(0)  # the servers' threads would be waited for

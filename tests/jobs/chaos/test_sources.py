@@ -56,6 +56,9 @@ def test_jobs_wait_for_their_source_or_end_without_a_snapshot(tmp_path: Path) ->
         assert (denied["code"], denied["samples"]) == (0, 8)
         assert denied["aside"] == [["b/3.png", "unreadable"], bad]
     assert found["denied no longer"]["samples"] == 9
+    assert re.fullmatch(r"runs/\w+/survey/000000.parquet", found["mended"]["damaged"])
+    assert found["mended"]["stale"] == [found["mended"]["damaged"]]
+    assert found["mended"]["no longer stale"] == []
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +230,7 @@ def test_a_missing_bucket_is_called_that(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(500, "InternalError"), (403, "AccessDenied"), (405, "MethodNotAllowed")]
+    ("status", "code"), [(500, "InternalError"), (403, "AccessDenied"), (400, "InvalidArgument")]
 )
 def test_a_folder_below_that_cannot_be_listed_ends_the_listing(
     status: int, code: str, proxy: Proxy, answers: Answers, soon: Callable[[int], None]
