@@ -45,8 +45,9 @@ class Budget:
     def take(self) -> bool:
         """Whether one more retry is allowed."""
         with self._lock:
-            self.retries += 1
-            return self.retries <= self.floor + self.share * self.operations
+            allowed = self.retries < self.floor + self.share * self.operations
+            self.retries += allowed
+            return allowed
 
 
 BUDGET: Final = Budget()

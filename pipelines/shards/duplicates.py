@@ -55,22 +55,25 @@ PREFERENCE = [
     ("suffix", "ascending"),
     ("draw", "ascending"),  # of given ones there may be several of one name
 ]
+NEAR = "near-duplicate"
 NearBy = tuple[pa.Table, Ints, Ints, Ints]  # known by preference, their order by fingerprint, keepers, roots
 
 
 class Duplicates:
     """Finds duplicates among candidates, which `exchange` brings together.
 
-    drop: leave them out; else only say what belongs together, in `links`: pairs of draws (see marks.py) that
-    must share a split. distance: bits between fingerprints of near-duplicates; 0: exact ones only.
+    drop: leave out what is the same, near: and what nearly is. What belongs together is also told
+    in `links`: pairs of draws (see marks.py) that must share a split. distance: bits between fingerprints of
+    near-duplicates; 0: exact ones only.
     """
 
     def __init__(
-        self, folder: Path, rows: int, decisions: Decisions, *, drop: bool, reason: str = "same-bytes",
-        distance: int = 0, exchange: Exchanges = OnDisk,
+        self, folder: Path, rows: int, decisions: Decisions, *, drop: bool, near: bool = True,
+        reason: str = "same-bytes", distance: int = 0, exchange: Exchanges = OnDisk,
     ) -> None:  # fmt: skip
         self.links: list[Values] = []  # each (n, 2)
-        self._decisions, self._drop, self._reason, self._distance = decisions, drop, reason, distance
+        self._decisions, self._reason, self._distance = decisions, reason, distance
+        self._kept = () if drop and near else (NEAR,) if drop else (NEAR, reason)
         self._folder, self._rows = folder, rows
         self._same = exchange(folder / "same", CANDIDATE, rows)
         self._near = exchange(folder / "near", CANDIDATE, rows) if distance else None
@@ -101,11 +104,12 @@ class Duplicates:
     def _settle(self, found: pa.Table) -> None:
         links = np.stack([_numbers(found, "draw"), _numbers(found, "with")], axis=1)
         self.links.append(np.unique(links[links[:, 0] != links[:, 1]], axis=0))
-        if self._drop and len(gone := np.flatnonzero(~found["stays"].to_numpy())):
+        kept = pc.or_(found["stays"], pc.is_in(found["reason"], pa.array(self._kept, pa.string())))
+        if len(gone := np.flatnonzero(~kept.to_numpy())):
             dropped = found.take(pa.array(gone))
             names, reasons, bits = (dropped[name].to_pylist() for name in ("of", "reason", "distance"))
             details = [
-                f"of {name}" if reason != "near-duplicate" else f"of {name}, {bit} of 64 bits differ"
+                f"of {name}" if reason != NEAR else f"of {name}, {bit} of 64 bits differ"
                 for name, reason, bit in zip(names, reasons, bits, strict=True)
             ]
             self._decisions.drop(dropped["row"].to_numpy(), "duplicate", reasons, details)
@@ -168,7 +172,7 @@ def _settled(table: pa.Table, near_by: NearBy) -> pa.Table:
     both = pa.concat_tables([table, known]).combine_chunks()
     every = _numbers(both, "fingerprint")
     distance = np.bitwise_count(prints ^ every[chosen]).astype(np.int8)
-    return _found(table, both, chosen, roots, every[roots], distance, "near-duplicate", mixed(prints))
+    return _found(table, both, chosen, roots, every[roots], distance, NEAR, mixed(prints))
 
 
 def _found(

@@ -121,15 +121,16 @@ class Known:
         """Decide on the survey's rows of some names that the snapshot has too, all that there is of each."""
         there: dict[tuple[str, str], Record] = {}  # a replay may have added pieces of another content
         left: dict[str, set[tuple[str, str]]] = {}
-        waits: set[tuple[str, str, str]] = set()
+        waits, written = set[tuple[str, str, str]](), set[tuple[str, str, str]]()
         for record in records:
             if record["row"] == IN_INDEX:
                 there[record["name"], record["content"]] = record
+                written.add((record["name"], record["suffix"], record["content"]))
             elif record["status"] == WAITS:
                 waits.add((record["name"], record["suffix"], record["content"]))
             elif record["row"] == LEFT:
                 left.setdefault(record["name"], set()).add((record["content"], record["reason"]))
-        names = {name for name, _ in there}
+        names, waits = {name for name, _ in there}, waits - written
         done: list[int] = []
         changed: list[int] = []
         for record in records:

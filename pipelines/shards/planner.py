@@ -92,7 +92,8 @@ class Planner:
             return None
         return Duplicates(
             self.folder / "duplicates", self.survey.rows, self.later,
-            drop=dedup != "none", reason="same-content" if dedup == "content" else "same-bytes",
+            drop=dedup != "none", near=dedup == "near",
+            reason="same-content" if dedup == "content" else "same-bytes",
             distance=self.settings.get("dedup_distance", 6) if dedup == "near" or by_cluster else 0,
             exchange=self.exchange,
         )  # fmt: skip

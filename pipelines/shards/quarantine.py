@@ -92,7 +92,10 @@ def _counted_anew(storage: Storage, manifest: Manifest) -> int:
     count, dedup = 0, manifest.job.get("dedup") != "none"
     for number, run in enumerate(manifest.plans):
         if number and (dedup or run.startswith(REPLAY)):
-            before, after = (read_head(storage, head_key(i))["books"] for i in (number - 1, number))
-            plan = read_plan(storage, plan_of(run))
+            try:
+                before, after = (read_head(storage, head_key(i))["books"] for i in (number - 1, number))
+                plan = read_plan(storage, plan_of(run))
+            except FileNotFoundError as e:
+                raise Corrupt(f"{e.filename or e} is lost; run rayloom check, then rayloom repair") from e
             count += plan["samples"] + plan["dropped"] + before["inputs"] - after["inputs"]
     return count

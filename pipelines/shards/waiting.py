@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import modalities
 from pipelines.parquet import from_parquet
+from pipelines.seal import Corrupt
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.marks import hash64, suffix_of
 from pipelines.shards.quarantine import REPLAY, dropped_keys
@@ -62,11 +63,22 @@ class Waiting(NamedTuple):
 
 
 def waiting(dataset: Dataset) -> Waiting:
-    """What waits in this snapshot, run by run; of a run of which nothing was lost only keys are listed."""
+    """What waits in this snapshot, run by run; of a run of which nothing was lost only keys are listed.
+
+    Corrupt: what tells of it is lost.
+    """
+    books, job = dataset.manifest.books, dataset.manifest.job
+    if not books.duplicates + books.quarantined or job.get("dedup") == "none":
+        nothing = np.empty(0, _ROW)
+        return Waiting(nothing, nothing, nothing)
+    try:
+        return _waiting(dataset)
+    except FileNotFoundError as e:
+        raise Corrupt(f"{e.filename or e} is lost; run rayloom check, then rayloom repair") from e
+
+
+def _waiting(dataset: Dataset) -> Waiting:
     rows = past = lost = np.empty(0, _ROW)
-    books = dataset.manifest.books
-    if not books.duplicates + books.quarantined:
-        return Waiting(rows, past, lost)
     for number, run in enumerate(dataset.manifest.plans):
         survey, _, plan = run.rpartition("/")
         if len(lost):
@@ -90,8 +102,11 @@ def taken_up(dataset: Dataset, survey: str) -> int:
 
 def listed_of(storage: Storage, survey: str, names: Hashes) -> Hashes:
     """Those of the hashed names that a survey has looked at."""
+    from pipelines.shards.runs import read_record
+
     found = [np.empty(0, np.uint64)]
-    for key in storage.list(f"runs/{survey}/listing/"):
+    for i in range(len(read_record(storage, survey).listing)):
+        key = f"runs/{survey}/listing/{i:06}.parquet"
         texts = read_verified(storage, key, from_parquet)["entry"].to_pylist()
         found.append(np.intersect1d(name_hashes([Entry.from_json(text).name for text in texts]), names))
     return np.concatenate(found)

@@ -74,7 +74,7 @@ def write_dataset(root: Path, modality: str, splits: Mapping[str, int]) -> Datas
     books = Books(inputs=seed + 1, written=seed, quarantined=1)
     manifest = Manifest(
         number=0, parent=None, modality=modality, settings="", plans=["x/p"], classes=CLASSES, books=books,
-        shards=shards,
+        shards=shards, job={"dedup": "none"},
     )  # fmt: skip
     commit(storage, manifest)
     return Dataset.open(str(root))

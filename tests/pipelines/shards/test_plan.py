@@ -281,6 +281,21 @@ def test_scenes_with_near_duplicates_share_a_split_when_asked() -> None:
     assert leaks > 1, "or by scene would not leak either, and nothing is shown"
 
 
+@pytest.mark.parametrize("dedup", ["none", "exact", "content", "near"])
+def test_only_who_asks_for_it_loses_near_duplicates(dedup: str) -> None:
+    """Splits by cluster find them too, to keep them together."""
+    rows = survey(4)
+    for i, row in enumerate(rows):
+        row |= {"fingerprint": 0b111 << 7 * i, "content": f"{i:032x}", "arrays": f"{i:032x}"}
+    rows[1] |= {"fingerprint": rows[0]["fingerprint"] ^ 1}
+    rows[3] |= {"content": rows[2]["content"], "arrays": rows[2]["arrays"]}
+    made = plan(rows, SETTINGS | WAYS["cluster"] | {"dedup": dedup, "dedup_distance": 2})
+    lost = {row["reason"] for row in made.dropped.to_pylist() if row["status"] == "duplicate"}
+    same = {"none": set[str](), "content": {"same-content"}}.get(dedup, {"same-bytes"})
+    assert lost == same | ({"near-duplicate"} if dedup == "near" else set())
+    assert len(made.samples) == 4 - len(lost)
+
+
 def test_every_class_gets_its_shares_when_asked() -> None:
     rows = [
         row | {"label": "rare" if i % 10 == 0 else "common"} for i, row in enumerate(survey(1000, group=""))
