@@ -9,7 +9,7 @@ import pyarrow as pa
 from pipelines.parquet import from_parquet, to_parquet
 from pipelines.seal import Corrupt
 from pipelines.shards.ahead import ahead
-from pipelines.shards.manifest import Manifest, head_key, plan_of, read_head
+from pipelines.shards.manifest import Manifest, plan_of
 from pipelines.shards.storage import Storage, read_verified
 
 REPLAY: Final = "replay-"  # before the name of a survey: what it lists is no longer as earlier runs left it
@@ -85,17 +85,18 @@ def dropped_tables(
 def _counted_anew(storage: Storage, manifest: Manifest) -> int:
     """How many of them later runs looked at again: inputs of their runs that the books do not have.
 
-    Replays do, and where there is dedup runs after one that lost what was to stay.
+    Replays do, and where there is dedup runs after one that lost what was to stay. The plans tell: whatever
+    a run looked at, again or not, is an input of its own plan.
     """
     from pipelines.shards.planned import read_plan
 
-    count, dedup = 0, manifest.job.get("dedup") != "none"
-    for number, run in enumerate(manifest.plans):
-        if number and (dedup or run.startswith(REPLAY)):
-            try:
-                before, after = (read_head(storage, head_key(i))["books"] for i in (number - 1, number))
-                plan = read_plan(storage, plan_of(run))
-            except FileNotFoundError as e:
-                raise Corrupt(f"{e.filename or e} is lost; run rayloom check, then rayloom repair") from e
-            count += plan["samples"] + plan["dropped"] + before["inputs"] - after["inputs"]
+    if manifest.job.get("dedup") == "none" and not any(run.startswith(REPLAY) for run in manifest.plans):
+        return 0
+    count = -manifest.books.inputs
+    for run in manifest.plans:
+        try:
+            plan = read_plan(storage, plan_of(run))
+        except FileNotFoundError as e:
+            raise Corrupt(f"{e.filename or e} is lost; run rayloom check, then rayloom repair") from e
+        count += plan["samples"] + plan["dropped"]
     return count

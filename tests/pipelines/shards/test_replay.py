@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.seal import Corrupt
 from pipelines.shards.arrivals import listing_key
-from pipelines.shards.manifest import Books
+from pipelines.shards.manifest import Books, head_key
 from pipelines.shards.marks import suffix_of
 from tests.pipelines.shards.fragile import KIND, SETTINGS, STAGES, gone, in_order, tile, written
 
@@ -202,3 +202,20 @@ def test_nothing_is_counted_twice_where_what_tells_of_it_is_lost(
     shutil.copytree(kept, root, dirs_exist_ok=True)
     after = in_order(made.run()).manifest.books
     assert (after.inputs, after.quarantined) == (8, 2 if replayed else 3)
+
+
+def test_a_damaged_head_of_an_earlier_snapshot_stops_no_run(world: Any) -> None:
+    made = world(dedup="exact")
+    (made.source / "bad.xyz").write_text("no cloud\n")
+    for seed, name in enumerate(("a.xyz", "b.xyz", "c.xyz")):
+        made.cloud(name, 2, seed)
+        made.run()
+    head = made.storage.root / head_key(1)
+    content = head.read_bytes()
+    head.write_bytes(content[:-9])
+    made.cloud("d.xyz", 2, 3)
+    assert made.run().manifest.books == Books(inputs=9, written=8, quarantined=1)
+    head.unlink()
+    assert made.run(replay=True).manifest.number == 3
+    head.write_bytes(content)
+    in_order(made.run())
