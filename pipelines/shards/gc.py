@@ -18,6 +18,9 @@ _RUN = re.compile(r"(?:runs|quarantine)/([^/]+)/")
 # What builders leave there; whatever else somebody keeps in these folders is not ours to remove.
 _OURS = re.compile(
     r"shards/[0-9a-f]{64}\.tar|index/[0-9a-f]{64}\.parquet|manifest/\d+(-[0-9a-f]+)?\.(json|parquet)"
+    r"|runs/(clock|started|trial)/.+|quarantine/[^/]+/(survey-\d+|\d+(-[0-9a-f]{16})?)\.parquet"
+    r"|runs/[^/]+/((plan|planned|head)\.json|done/(\d+|[0-9a-f]{64})\.json|units\.parquet"
+    r"|(units|clusters|ids|listing|survey)/\d+\.parquet)"
 )
 
 
@@ -80,7 +83,7 @@ def _unnamed(storage: Storage, snapshots: list[Manifest], since: float) -> list[
         if any((storage.modified(key) or since) > since for key in keys):
             named |= _marked(storage, keys)
         else:
-            dead += keys
+            dead += [key for key in keys if _OURS.fullmatch(key)]
     loose = [
         key
         for folder in _FOLDERS[:3]

@@ -48,7 +48,10 @@ def leftovers(damaged: Path, tmp_path: Path) -> LocalStorage:
 
 def test_what_no_snapshot_names_goes_and_the_rest_stays(leftovers: LocalStorage) -> None:
     digest = load(leftovers).digest
-    theirs = ("shards/mine-000.tar", "index/notes.txt", "manifest/README.md")
+    theirs = (
+        "shards/mine-000.tar", "index/notes.txt", "manifest/README.md", "runs/mine/notes.txt",
+        "quarantine/looked-at/bad.parquet",
+    )  # fmt: skip
     for key in theirs:
         leftovers.put(key, b"of somebody else")
     aged(leftovers.root)
