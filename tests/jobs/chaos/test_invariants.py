@@ -41,11 +41,12 @@ def test_a_reader_sees_half_a_snapshot_that_was_there_for_a_moment(
 def test_what_gc_should_have_removed_is_found_out(work: Work, truth: Truth, tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
     build(storage, work, random.Random(0))
-    storage.create("shards/loose.tar", b"of nobody")
+    loose = f"shards/{'0' * 64}.tar"
+    storage.create(loose, b"of nobody")
     storage.create("runs/dead/plan.json", b"of a run that died")
     storage.begin_upload("shards/half.tar", b"half")
     left = swept(storage, truth, older_than_s=3600)  # too young for this gc
-    for what in ("upload", "runs/dead/plan.json", "shards/loose.tar", "in .staging"):
+    for what in ("upload", "runs/dead/plan.json", loose, "in .staging"):
         assert [text for text in left if text.startswith("I6") and what in text]
     assert swept(storage, truth) == []
 
