@@ -54,7 +54,10 @@ class Folder:
 
     def list_only(self) -> Iterator[Entry]:
         """The objects of the root itself, folders below not entered."""
-        nodes = make_unique([node for node in self.store.scan(self.root) if not is_hidden(node.name)])
+        return self.objects_of(_visible(self.store, self.root))
+
+    def objects_of(self, nodes: list[Node]) -> Iterator[Entry]:
+        """The same, of what was found in it."""
         files = {node.name: node for node in nodes if not node.is_folder}
         folders = {node.name: node for node in nodes if node.is_folder}
         return self._objects(files, folders, "")
@@ -69,7 +72,7 @@ class Folder:
                 if named.names:
                     yield named
                 return
-            nodes = make_unique([node for node in self.store.scan(folder) if not is_hidden(node.name)])
+            nodes = _visible(self.store, folder)
         except STORE_FAILED:
             raise
         except OSError as error:
@@ -83,7 +86,7 @@ class Folder:
         told = {prefix + (n.told or n.name): n for n in files.values()}
         names = {prefix + n.name: name for name, n in told.items() if n.told}
         found = self._objects(files, folders, prefix)
-        renamed = (e._replace(name=names.get(e.name, e.name)) for e in found) if names else found
+        renamed = (called(e, names.get(e.name, e.name)) for e in found) if names else found
         entries: dict[str, Node | Entry] = {entry.name: entry for entry in renamed}
         whole = {name for name in folders if f"{prefix}{name}/" in entries}
         entries |= {f"{prefix}{name}/": node for name, node in folders.items() if name not in whole}
@@ -222,10 +225,31 @@ def list_one(store: Store, node: Node, modality: Modality) -> Entry:
     )
     if not store.has_folders:
         return alone
-    name = node.name + "/" * node.is_folder
     folder = node.uri.rpartition("/")[0] or "/"
+    nodes = _visible(store, folder)
+    mine = next((one.name for one in nodes if one.uri == node.uri), node.name)  # it may have a twin
+    name = mine + "/" * node.is_folder
     around = Folder(store=store, root=folder, modality=modality, only=name, expand=lambda tar, name: iter(()))
-    return next((entry for entry in around.list_only() if entry.name == name), alone)
+    found = next((entry for entry in around.objects_of(nodes) if entry.name == name), alone)
+    if mine == node.name:
+        return found
+    return called(found, node.name + "/" * node.is_folder)._replace(group=alone.group)
+
+
+def called(entry: Entry, name: str) -> Entry:
+    """By another name; and companions that go by its stem, as readers look for them, with it."""
+    old, new = (one.rpartition("/")[2].partition(".")[0] for one in (entry.name, name))
+    if old == new or not entry.companions:
+        return entry._replace(name=name)
+    companions = {
+        new + inner.removeprefix(old) if inner.partition(".")[0] == old else inner: part
+        for inner, part in entry.companions.items()
+    }
+    return entry._replace(name=name, companions=companions)
+
+
+def _visible(store: Store, folder: str) -> list[Node]:
+    return make_unique([node for node in store.scan(folder) if not is_hidden(node.name)])
 
 
 COMPRESSED_HELP = "a compressed archive has no random access; decompress it to .tar, or unpack it"

@@ -371,6 +371,23 @@ def test_sidecars_and_captions_are_found_in_any_form(listing: Lister, tree: Tree
     assert names == {"plain.jpg": [], told_name(FORMS[1]): ["txt"]}
 
 
+@pytest.mark.parametrize("forms", [[FORMS[1]], [*FORMS[:2]]])
+def test_an_object_in_another_form_keeps_its_companions(
+    listing: Lister, tmp_path: Path, forms: list[str]
+) -> None:
+    for form in forms:
+        for extension in ("hdr", "img"):
+            (tmp_path / form).with_suffix(f".{extension}").write_text(form)
+    alone = [listing(tmp_path / f"{form[:-3]}hdr", "hyperspectral") for form in forms]
+    every = [[entry] for entry in listing(tmp_path, "hyperspectral")]
+    assert len(every) == len(forms)
+    for [entry] in (*alone, *every):
+        raw, _ = open_entry(entry)
+        [(body, content)] = raw.companions.items()
+        assert (body, content) == (raw.filename.replace(".hdr", ".img"), raw.read())
+    assert [open_entry(entry)[0].read().decode() for [entry] in alone] == forms
+
+
 def test_compressed_archives_are_refused_with_a_way_out(listing: Lister, tree: Tree) -> None:
     root = tree("a.jpg", "b.tar.gz", "c.TGZ")
     with pytest.raises(ValueError, match=r"decompress it to \.tar"):
