@@ -12,7 +12,7 @@ import blake3
 from modalities.base import Modality
 from pipelines.answers import STORE_FAILED
 from pipelines.sources.entry import UNKNOWN_SIZE, Entry, Part, refused
-from pipelines.sources.folder import list_one
+from pipelines.sources.folder import called, list_one
 from pipelines.sources.matching import find_pattern
 from pipelines.sources.places import open_store, resolve, scheme_of
 from pipelines.sources.stores import Node, Store, clean_name, is_local, local_path
@@ -91,7 +91,7 @@ def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -
                 "wants; write folder/scene, or say split.by: scene, by which each group goes one way"
             )
         caption = _text(row.get(columns.caption_column))
-        yield entry._replace(name=name, label=label, caption=caption, group=group or entry.group)
+        yield called(entry, name)._replace(label=label, caption=caption, group=group or entry.group)
 
 
 def _entry(uri: str, folder: str, modality: Modality, stores: dict[str, Store], *, anonymous: bool) -> Entry:

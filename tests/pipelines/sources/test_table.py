@@ -100,6 +100,15 @@ def test_rows_bring_their_companions(listing: Lister, tree: Tree) -> None:
     assert open_entry(entries[0])[0].companion("s.img").read() == b"d/s.img"
 
 
+def test_rows_of_one_name_keep_their_companions(listing: Lister, tree: Tree) -> None:
+    root = tree("a/x.hdr", "a/x.img", "b/x.hdr", "b/x.img")
+    rows = [{"uri": str(root / folder / "x.hdr")} for folder in "ab"]
+    (root / "tables").mkdir()
+    first, second = listing(write(root / "tables" / "t.csv", rows), "hyperspectral")
+    assert (first.name, [*first.companions]) == ("x.hdr", ["x.img"])
+    assert (second.name, [*second.companions]) == ("x~2.hdr", ["x~2.img"])
+
+
 @pytest.mark.parametrize("text", ["uri\na.jpg,b.jpg\n", 'uri\n"a.jpg\n', "uri\n\xff.jpg\n"])
 def test_broken_csv_is_an_error_with_its_line(listing: Lister, tmp_path: Path, text: str) -> None:
     (tmp_path / "t.csv").write_bytes(text.encode("latin-1"))
