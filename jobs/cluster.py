@@ -144,7 +144,14 @@ def _heed_sigterm() -> None:
 def _leave() -> None:
     """Leave a Ray without a head: its own farewell would wait for the head, and then fall over."""
     _stop_children()
-    atexit.register(os._exit, CLUSTER)  # before what Ray has registered
+    atexit.register(_end)  # before what Ray has registered
+
+
+def _end() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(CLUSTER)
 
 
 def _stop_children() -> None:

@@ -45,7 +45,9 @@ def run(job: IngestJob) -> int:
         for extension, count in sorted(left_behind(job.output).items()):
             print(f"  left behind: .{extension} of {count} samples, which no {job.modality} cut carries")
     if outcome.added and (count := waiting_in(job.output, manifest.number)):
-        print(f"  {count} duplicates wait, for what was to stay was lost: the same command brings them in")
+        print(
+            f"  {count} duplicates wait, as what was to stay was lost: the same command looks at them again"
+        )
     if books.quarantined:
         print(f"  reasons: rayloom stats {job.output}; the samples lie in {job.output}/quarantine")
     limit = job.quarantine

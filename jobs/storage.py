@@ -70,7 +70,7 @@ def replay(dataset: str, *, reason: str | None = None, source: str | None = None
 
     code = _replay(dataset, reason, source)
     if count := waiting_in(dataset):
-        print(f"  {count} duplicates wait, for what was to stay was lost: rayloom run JOB brings them in")
+        print(f"  {count} duplicates wait, as what was to stay was lost: rayloom run JOB looks at them again")
     return code
 
 
