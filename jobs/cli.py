@@ -10,7 +10,7 @@ import typer
 
 from jobs import failures
 from jobs.heap import one_heap
-from jobs.streams import steady
+from jobs.streams import leave, steady
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")]
 Overrides = Annotated[
@@ -40,16 +40,21 @@ for _name, _part in (("config", config), ("zoo", zoo), ("doctor", doctor)):
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and leave with its exit code: 0, 2, 3, 4, 5 or 130."""
-    if arguments is None:
+    if alone := arguments is None:
         arguments = sys.argv[1:]
         steady()
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]  # allowed anywhere
+    code: Any = failures.OK
     try:
         app(arguments, prog_name="rayloom")
+    except SystemExit as e:
+        code = e.code
     except Exception as e:
-        sys.exit(failures.report(e, debug=debug))
-    sys.exit(failures.OK)
+        code = failures.report(e, debug=debug)
+    if alone and isinstance(code, int):
+        leave(code)
+    sys.exit(code)
 
 
 @app.callback()

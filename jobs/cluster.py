@@ -15,6 +15,7 @@ from typing import TypeVar
 from jobs.failures import CLUSTER
 from jobs.head import ClusterDown, watched
 from jobs.scratch import scratch
+from jobs.streams import end
 
 ROOT = Path(__file__).parents[1]
 EXCLUDES = (".git", ".venv", "tests", "docs", "demo", "infra", "**/__pycache__", ".*_cache")
@@ -144,14 +145,7 @@ def _heed_sigterm() -> None:
 def _leave() -> None:
     """Leave a Ray without a head: its own farewell would wait for the head, and then fall over."""
     _stop_children()
-    atexit.register(_end)  # before what Ray has registered
-
-
-def _end() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(CLUSTER)
+    atexit.register(end, CLUSTER)  # before what Ray has registered
 
 
 def _stop_children() -> None:

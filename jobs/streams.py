@@ -1,9 +1,12 @@
 """Standard streams that outlast a job: a log that is full, closed or speaks another code ends nothing."""
 
+import atexit
 import io
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
+
+from jobs import failures
 
 
 class _Log(io.FileIO):
@@ -29,3 +32,24 @@ def steady() -> None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - as long as the process
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def leave(code: int) -> NoReturn:
+    """End the process without taking Python apart.
+
+    A thread of Arrow's that gives back what it has read, and wants Python for that, would abort meanwhile.
+    """
+    atexit._run_exitfuncs()
+    end(code)
+
+
+def end(code: int) -> NoReturn:
+    """Say what is to be said, and end the process at once."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has read enough
+        pass
+    except OSError as e:
+        code = code or failures.report(e)
+    sys.stderr.flush()
+    os._exit(code)

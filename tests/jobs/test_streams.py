@@ -53,3 +53,42 @@ def test_who_has_no_cluster_at_an_address_is_told_which(tmp_path: Path) -> None:
         5,
         "ClusterDown: no Ray at garbage: Invalid address format: garbage\n",
     )
+
+
+LATE = """
+import atexit, sys
+from jobs.cli import main
+class Late:
+    def __del__(self): print("taken apart", flush=True)
+sys.late = Late()
+atexit.register(print, "told at exit")
+main()
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["ls", "nowhere"], 2)])
+def test_a_command_ends_before_python_is_taken_apart(arguments: list[str], code: int) -> None:
+    """A thread of Arrow's that still gives back what was read would abort then: -6 of a job done."""
+    done = subprocess.run(
+        [sys.executable, "-c", LATE, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert "told at exit" in done.stdout
+    assert "taken apart" not in done.stdout
+
+
+@pytest.mark.parametrize("command", ["ls", "check"])
+def test_a_full_disk_for_what_was_asked_is_told(command: str, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a.jpg").write_bytes(make_jpeg(0))
+    settings = f"source: {{uri: {tmp_path}/source}}\ndecode: false\noutput: {tmp_path}/data\n"
+    (tmp_path / "job.yaml").write_text(f"kind: ingest\nmodality: image\n{settings}")
+    run = [sys.executable, "-m", "jobs.cli"]
+    subprocess.run([*run, "run", f"{tmp_path}/job.yaml"], check=True, capture_output=True)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*run, command, f"{tmp_path}/data"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    assert "No space left" in done.stderr
