@@ -56,11 +56,11 @@ def test_who_has_no_cluster_at_an_address_is_told_which(tmp_path: Path) -> None:
 
 
 LATE = """
-import atexit, sys
+import atexit, os
 from jobs.cli import main
 class Late:
-    def __del__(self): print("taken apart", flush=True)
-sys.late = Late()
+    def __del__(self, write=os.write): write(1, b"taken apart")
+late = Late()
 atexit.register(print, "told at exit")
 main()
 """
