@@ -1,12 +1,16 @@
-"""A folder, walked in the order of its names, one folder in memory at a time."""
+"""A folder, walked in the order of its names: one at a time in memory, and of a large one a part at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import chain, groupby, islice
+from operator import itemgetter
 
 from modalities.base import Modality
 from pipelines.answers import STORE_FAILED
+from pipelines.disk import FULL
+from pipelines.sources import sorting
 from pipelines.sources.entry import Entry, Part, refused
 from pipelines.sources.matching import (
     claim,
@@ -18,10 +22,12 @@ from pipelines.sources.matching import (
     is_ignored,
     lone_extensions,
     lone_objects,
+    reaching,
     stem_of,
 )
 from pipelines.sources.names import Listing, Names
-from pipelines.sources.stores import Node, Store, make_unique
+from pipelines.sources.sorting import in_order
+from pipelines.sources.stores import Mixed, Node, Store, make_unique
 
 MAX_DEPTH = 64
 COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.lz4")
@@ -52,66 +58,116 @@ class Folder:
         """Entries sorted by name; files that stand for themselves may be named only."""
         yield from self._walk(self.root, "", 0)
 
-    def list_only(self) -> Iterator[Entry]:
-        """The objects of the root itself, folders below not entered."""
-        return self.objects_of(_visible(self.store, self.root))
-
     def objects_of(self, nodes: list[Node]) -> Iterator[Entry]:
-        """The same, of what was found in it."""
+        """The objects of the root itself, of what was found in it; folders below not entered."""
         files = {node.name: node for node in nodes if not node.is_folder}
         folders = {node.name: node for node in nodes if node.is_folder}
         return self._objects(files, folders, "")
 
     def root_has_objects(self) -> bool:
-        """Whether an object lies in the root itself, not in a folder below."""
-        return any(not self._is_tar(entry) for entry in self.list_only())
+        """Whether an object lies in the root itself, not in a folder below.
+
+        What belongs to another has that beside it, so that names need not be seen together.
+        """
+        for node in self.store.scan(self.root):
+            if is_hidden(node.name):
+                continue
+            name = node.name + "/" * node.is_folder
+            known = find_pattern(name, self.modality) is not None
+            if self._is_wanted(name) and (known or not (node.is_folder or name.lower().endswith(".tar"))):
+                return True
+        return False
 
     def _walk(self, folder: str, prefix: str, depth: int) -> Iterator[Listing]:
         try:
-            if (named := self._named(folder, prefix)) is not None:
-                if named.names:
-                    yield named
-                return
-            nodes = _visible(self.store, folder)
+            if (named := self._named(folder, prefix)) is None:
+                groups = self._groups(folder)
         except STORE_FAILED:
             raise
         except OSError as error:
+            if error.errno in FULL:  # of the disk that sorts
+                raise
             yield refused(prefix, "unreadable", f"the folder cannot be listed: {error}", uri=folder)
             return
-        if (plain := self._plain(nodes, prefix)) is not None:
-            yield from plain
+        if named is not None:
+            yield from named
             return
+        found = chain.from_iterable(self._found(nodes, prefix) for nodes in groups)
+        for name, one in in_order(found, itemgetter(0), _packed, _unpacked):
+            if isinstance(one, Entry):
+                if one.refusal is None and self._is_tar(one):
+                    yield from self.expand(_node_of(one), one.name)
+                else:
+                    yield one
+            elif depth < MAX_DEPTH:
+                yield from self._walk(one, name, depth + 1)
+            else:
+                yield refused(name, "unsafe", f"deeper than {MAX_DEPTH} folders", uri=one)
+
+    def _groups(self, folder: str) -> Iterable[list[Node]]:
+        """What is in a folder, all together; of a large one those together that begin alike, up to a dot.
+
+        As what belongs to an object begins as it does. Where something may reach further, or has a name that
+        another could have too, all are together.
+        """
+        nodes = (node for node in self.store.scan(folder) if not is_hidden(node.name))
+        if len(few := list(islice(nodes, sorting.HELD + 1))) <= sorting.HELD:
+            return [few]
+        far, apart = reaching(self.modality), True
+
+        def keyed() -> Iterator[tuple[str, str, Node]]:
+            nonlocal apart
+            for node in chain(few, nodes):
+                odd = node.told or "\\x" in node.name
+                apart = apart and not odd and not (far and find_pattern(node.name, self.modality) in far)
+                yield node.name.partition(".")[0].casefold(), node.name, node
+
+        found = in_order(
+            keyed(), itemgetter(0, 1), lambda item: (*item[:2], tuple(item[2])),
+            lambda packed: (*packed[:2], Node._make(packed[2])),
+        )  # fmt: skip
+        if not apart:
+            return [[node for *_, node in found]]
+        return ([node for *_, node in group] for _, group in groupby(found, key=itemgetter(0)))
+
+    def _found(self, nodes: list[Node], prefix: str) -> list[tuple[str, Entry | str]]:
+        """Entries, and URIs of folders below, each with what it is sorted by."""
+        nodes = make_unique(nodes)
+        if (plain := self._plain(nodes, prefix)) is not None:
+            return [(entry.name, entry) for entry in plain]
         files = {n.name: n for n in nodes if not n.is_folder and prefix + n.name not in self._claimed}
         folders = {n.name: n for n in nodes if n.is_folder}
-        told = {prefix + (n.told or n.name): n for n in files.values()}
-        names = {prefix + n.name: name for name, n in told.items() if n.told}
+        names = {prefix + n.name: prefix + n.told for n in files.values() if n.told}
         found = self._objects(files, folders, prefix)
-        renamed = (called(e, names.get(e.name, e.name)) for e in found) if names else found
-        entries: dict[str, Node | Entry] = {entry.name: entry for entry in renamed}
-        whole = {name for name in folders if f"{prefix}{name}/" in entries}
-        entries |= {f"{prefix}{name}/": node for name, node in folders.items() if name not in whole}
-        for name, entry in sorted(entries.items(), key=lambda item: _order(*item)):
-            if isinstance(entry, Entry):
-                if entry.refusal is None and self._is_tar(entry):
-                    yield from self.expand(told[name], name)
-                else:
-                    yield entry
-            elif depth < MAX_DEPTH:
-                yield from self._walk(entry.uri, name, depth + 1)
-            else:
-                yield refused(name, "unsafe", f"deeper than {MAX_DEPTH} folders", uri=entry.uri)
+        entries = [called(e, names.get(e.name, e.name)) for e in found] if names else list(found)
+        whole = {entry.name for entry in entries}
+        below = [(f"{prefix}{name}/", node.uri) for name, node in folders.items()]
+        return [
+            *((_order(entry.name), entry) for entry in entries),
+            *((name, uri) for name, uri in below if name not in whole),
+        ]
 
     @cached_property
     def _lone(self) -> dict[str, bool]:
         return lone_extensions(self.modality)
 
-    def _named(self, folder: str, prefix: str) -> Names | None:
+    def _named(self, folder: str, prefix: str) -> Iterator[Names] | None:
         """All objects of a folder, as `_walk` would find them, if their names say which these are."""
         if self.only is not None or self.glob is not None or self._claimed or not self._lone:
             return None
-        names = self.store.names(folder)
-        alone = None if names is None else lone_objects(names, self._lone, self.modality)
-        return Names(folder, prefix, *alone) if alone is not None else None
+        try:
+            alone = in_order(chain.from_iterable(self._lone_names(folder)), itemgetter(0))
+        except Mixed:
+            return None
+        lots = iter(lambda: list(islice(alone, sorting.HELD)), [])
+        return (Names(folder, prefix, [n for n, _ in lot], [stem for _, stem in lot]) for lot in lots)
+
+    def _lone_names(self, folder: str) -> Iterator[Iterator[tuple[str, str]]]:
+        """With their stems."""
+        for names in self.store.names(folder):
+            if (alone := lone_objects(names, self._lone, self.modality)) is None:
+                raise Mixed
+            yield zip(*alone, strict=True)
 
     def _plain(self, nodes: list[Node], prefix: str) -> Iterator[Entry] | None:
         """The entries of a folder in which every file stands for itself, as `_walk` would find them.
@@ -195,7 +251,7 @@ class Folder:
         )
 
     def _files_below(self, folder: str, prefix: str, depth: int = 0) -> Iterator[tuple[str, Node]]:
-        for node in make_unique(self.store.scan(folder)):
+        for node in make_unique(list(self.store.scan(folder))):
             if not node.is_folder:
                 yield prefix + node.name, node
             elif depth < MAX_DEPTH:
@@ -255,8 +311,24 @@ def _visible(store: Store, folder: str) -> list[Node]:
 COMPRESSED_HELP = "a compressed archive has no random access; decompress it to .tar, or unpack it"
 
 
-def _order(name: str, entry: Node | Entry) -> str:
-    return name + "/" if isinstance(entry, Entry) and name.lower().endswith(".tar") else name
+def _order(name: str) -> str:
+    """A tar is sorted as a folder is, for its samples are named below it."""
+    return name + "/" if name.lower().endswith(".tar") else name
+
+
+def _packed(found: tuple[str, Entry | str]) -> tuple[str, str, str]:
+    order, one = found
+    return (order, "", one) if isinstance(one, str) else (order, one.to_json(), "")
+
+
+def _unpacked(packed: tuple[str, str, str]) -> tuple[str, Entry | str]:
+    order, text, uri = packed
+    return order, Entry.from_json(text) if text else uri
+
+
+def _node_of(entry: Entry) -> Node:
+    uri, size = entry.content.uri, entry.content.size
+    return Node(entry.name.rpartition("/")[2], uri, size=size, version=entry.content.version)
 
 
 def _group(prefix: str, stem: str, pattern: str | None) -> str:

@@ -99,6 +99,24 @@ def _is_no_object(glob: str, by_extension: Mapping[str, object]) -> bool:
     return literal and (rest in SIDECARS or rest.rpartition(".")[2] not in by_extension)
 
 
+@lru_cache(maxsize=64)
+def _reaching(patterns: tuple[str, ...], globs: tuple[tuple[str, ...], ...]) -> frozenset[str]:
+    near = re.compile(r"\{stem\}(\..*)?")
+    return frozenset(
+        pattern
+        for pattern, beside in zip(patterns, globs, strict=True)
+        if not pattern.endswith("/")
+        and not (pattern.startswith("*.") and all(near.fullmatch(glob) for glob in beside))
+    )
+
+
+def reaching(modality: Modality) -> frozenset[str]:
+    """Patterns of files to which others may belong that do not begin as they do, up to the first dot."""
+    return _reaching(
+        modality.patterns, tuple(tuple(modality.companions.get(p, ())) for p in modality.patterns)
+    )
+
+
 def lone_objects(
     names: Iterable[str], lone: Mapping[str, bool], modality: Modality
 ) -> tuple[list[str], list[str]] | None:

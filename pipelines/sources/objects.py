@@ -1,7 +1,7 @@
 """Object stores (s3, gs, az) and memory, through fsspec. Credentials come from the environment only."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from pipelines.answers import (
 )
 from pipelines.drivers import driver, understood
 from pipelines.retry import Retry
-from pipelines.sources.stores import Node, clean_name, told_name
+from pipelines.sources.stores import Mixed, Node, clean_name, told_name
 
 T = TypeVar("T")
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
@@ -89,8 +89,8 @@ class ObjectStore:
             raise FileNotFoundError(f"{bucket}/{key}")
         return found
 
-    def names(self, folder: str) -> None:
-        """A listing says all at once."""
+    def names(self, folder: str) -> Iterator[list[str]]:
+        raise Mixed  # a listing says all at once
 
     def read(self, uri: str, offset: int, size: int, version: str = "") -> bytes:
         path = self._path(uri)

@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain, count
+from itertools import chain, count, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -16,6 +16,7 @@ import blake3
 
 from modalities.base import BadSample
 
+_NAMED = 2**12  # names at a time
 Read = Any  # (offset, size | None) -> bytes
 
 
@@ -34,6 +35,10 @@ class Node(NamedTuple):  # millions are made, and a tuple is made in half the ti
     told: str = ""
 
 
+class Mixed(Exception):
+    """A folder of which the names alone do not say what is in it."""
+
+
 class Store(Protocol):
     """One kind of storage. Folders and objects are named by the URIs that its nodes carry."""
 
@@ -42,13 +47,13 @@ class Store(Protocol):
     def stat(self, uri: str) -> Node | None:
         """What is there, None if nothing. A trailing symlink of a path the user named is followed."""
 
-    def scan(self, folder: str) -> list[Node]:
+    def scan(self, folder: str) -> Iterator[Node]:
         """What is in a folder, in no order. OSError if it cannot be read; STORE_FAILED ends the listing."""
 
-    def names(self, folder: str) -> list[str] | None:
-        """Sorted names in a folder of nothing but plain files, dot files left out; OSError as `scan` has it.
+    def names(self, folder: str) -> Iterator[list[str]]:
+        """Names in a folder of nothing but plain files, dot files left out; OSError as `scan` has it.
 
-        None where only `scan` can tell, or tells as cheaply.
+        Mixed where only `scan` can tell, or tells as cheaply.
         """
 
     def read(self, uri: str, offset: int, size: int, version: str = "") -> bytes:
@@ -150,25 +155,24 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def scan(self, folder: str) -> list[Node]:
+    def scan(self, folder: str) -> Iterator[Node]:
         with os.scandir(path := _path_of(folder)) as found:
             clean = _is_text(path)
-            return [self._listed(item, clean) for item in found]
+            for item in found:
+                yield self._listed(item, clean)
 
-    def names(self, folder: str) -> list[str] | None:
-        found: list[str] = []
+    def names(self, folder: str) -> Iterator[list[str]]:
         if not _is_text(folder) or folder.startswith("file:"):
-            return None
+            raise Mixed
         with os.scandir(folder) as items:
-            for item in items:
-                name = item.name
-                if name[0] == ".":
-                    continue
-                if not (item.is_file(follow_symlinks=False) and name.isascii()):
-                    return None  # names of other letters come in more than one form
-                found.append(name)
-        found.sort()
-        return found
+            while some := list(islice(items, _NAMED)):
+                names = [item.name for item in some if item.name[0] != "."]
+                for item in some:
+                    if item.name[0] != "." and not (
+                        item.is_file(follow_symlinks=False) and item.name.isascii()
+                    ):
+                        raise Mixed  # names of other letters come in more than one form
+                yield names
 
     def read(self, uri: str, offset: int, size: int, version: str = "") -> bytes:
         return read_regular(uri, offset, size, version)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from modalities.base import BadSample
-from pipelines.sources.stores import Node, clean_name
+from pipelines.sources.stores import Mixed, Node, clean_name
 
 ALLOW_PRIVATE = "RAYLOOM_ALLOW_PRIVATE_HOSTS"  # "1": servers inside our network may be read
 TIMEOUT_S = 30
@@ -44,11 +44,11 @@ class WebStore:
             )
         return Node(name=name, uri=uri, size=size, version=version.strip('"'))
 
-    def scan(self, folder: str) -> list[Node]:
+    def scan(self, folder: str) -> Iterator[Node]:
         raise OSError(f"{folder}: a folder of a web server cannot be listed")
 
-    def names(self, folder: str) -> None:
-        """There are no folders."""
+    def names(self, folder: str) -> Iterator[list[str]]:
+        raise Mixed
 
     def read(self, uri: str, offset: int, size: int, version: str = "") -> bytes:
         # No `version` is known here: what is named by URL has no listing.

@@ -20,7 +20,7 @@ from pipelines.sources import Entry, Names, find_objects, list_source, open_entr
 from pipelines.sources.entry import Part
 from pipelines.sources.folder import Folder
 from pipelines.sources.names import Listing, batches, looked_at
-from pipelines.sources.stores import LocalStore
+from pipelines.sources.stores import LocalStore, Mixed
 
 KINDS = ("image", "video", "pointcloud", "hyperspectral", "lighting")
 FILES = [
@@ -36,6 +36,10 @@ ACCENTS = ["e\N{COMBINING ACUTE ACCENT}.jpg", "é.jpg", "b.jpg"]
 def source(uri: Path, **fields: Any) -> SimpleNamespace:
     given = {"synth": None, "labels": "auto", "glob": None, "uri_column": "uri", "label_column": "label"}
     return SimpleNamespace(uri=str(uri), caption_column="caption", seed=0, **(given | fields))
+
+
+def no_names(*_: Any) -> Any:
+    raise Mixed
 
 
 def fill(root: Path, rng: random.Random) -> None:
@@ -72,7 +76,7 @@ def test_names_say_what_a_look_at_every_file_says(
             )
             found = list(find_objects(job, kind))
             with monkeypatch.context() as patch:
-                patch.setattr(LocalStore, "names", lambda *_: None)
+                patch.setattr(LocalStore, "names", no_names)
                 patch.setattr(Folder, "_plain", lambda *_: None)
                 assert list(looked_at(found)) == list(list_source(job, kind)), f"{seed} {i} {name}"
             named += sum(isinstance(one, Names) for one in found)

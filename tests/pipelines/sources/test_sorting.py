@@ -1,0 +1,175 @@
+"""Folders of any size: what is sorted on disk, and listed part by part, is what is listed at once."""
+
+import errno
+import random
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import modalities
+from pipelines.sources import find_objects, sorting, stores
+from pipelines.sources.names import looked_at
+from pipelines.sources.sorting import in_order
+from tests.pipelines.sources.conftest import MODALITIES, Lister
+from tests.pipelines.sources.test_names import source
+
+ENDS = [
+    *(
+        "jpg",
+        "JPG",
+        "txt",
+        "TXT",
+        "cls",
+        "json",
+        "seg.png",
+        "png",
+        "tar",
+        "tar.gz",
+        "md",
+        "mp4",
+        "hdr",
+        "img",
+    ),
+    *(
+        "tif",
+        "zarr/0",
+        "zarr/1",
+        "wl/w.csv",
+        "npy",
+        "laz",
+        "copc.laz",
+        "pcd.bin",
+        "bin",
+        "csv",
+        "a",
+        "b",
+        "h5",
+    ),
+]
+WHOLE = [
+    "lights.npy",
+    "points.npy",
+    "lighting.json",
+    "frame_1.png",
+    ".hidden.jpg",
+    "README",
+    "x/y.jpg",
+    "a/1.jpg",
+]
+PARTS = [
+    "a",
+    "A",
+    "b",
+    "ab",
+    "a-1",
+    "a.b",
+    "A.b",
+    "é",
+    "É",
+    "ß",
+    "ss",
+    "a~2",
+    "e\N{COMBINING ACUTE ACCENT}",
+    "日",
+]
+
+
+@pytest.mark.parametrize("modality", [*MODALITIES, *(f"real {name}" for name in modalities.names())])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_large_folder_lists_as_a_small_one(
+    modality: str, seed: int, tmp_path: Path, listing: Lister, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(f"{modality} {seed}")
+    kind = modalities.get(modality.split()[1]) if " " in modality else MODALITIES[modality]
+    for i in range(12):
+        root, parts = tmp_path / f"{i}", rng.sample(PARTS[: 12 if i % 3 else None], 6)
+        names = {f"{part}.{end}" for part in parts for end in rng.sample(ENDS, rng.randint(1, 4))}
+        for name in {*names, *rng.sample([*parts, *WHOLE], rng.randint(0, 2) if i % 2 else 0)}:
+            path = root / f"{name}_" if (root / name).is_dir() else root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x" * rng.randint(0, 3))
+        told = {"labels": rng.choice(["auto", "none", "folder"]), "allow_empty": True}
+        told |= {"glob": rng.choice(["**/*.jpg", "*.txt", "a*"])} if i % 5 == 0 else {}
+        at_once = listing(root, kind, **told)
+        for held in (1, 3, 16):
+            monkeypatch.setattr(sorting, "HELD", held)
+            assert listing(root, kind, **told) == at_once, f"{root} {held}"
+        monkeypatch.undo()
+
+
+def test_a_name_that_another_could_have_is_looked_for_among_all(
+    tmp_path: Path, listing: Lister, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = stores.told_name(other := "cafe\N{COMBINING ACUTE ACCENT}.jpg")
+    for name in ("a.jpg", other, told, "b.jpg", "c.jpg"):
+        (tmp_path / name).write_bytes(name.encode())
+    at_once = listing(tmp_path)
+    assert len({entry.name for entry in at_once}) == 5
+    monkeypatch.setattr(sorting, "HELD", 2)
+    assert listing(tmp_path) == at_once
+
+
+def test_names_of_a_large_folder_come_in_lots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(50):
+        (tmp_path / f"{i:02}.jpg").write_bytes(b"x")
+    image = modalities.get("image")
+    at_once = list(looked_at(find_objects(source(tmp_path), image)))
+    monkeypatch.setattr(sorting, "HELD", 8)
+    lots: list[Any] = list(find_objects(source(tmp_path), image))
+    assert [len(lot.names) for lot in lots] == [8] * 6 + [2]
+    assert list(looked_at(lots)) == at_once
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.text(max_size=3), st.integers())), st.sampled_from([1, 2, 5, 17, 40]))
+def test_what_is_sorted_on_disk_is_sorted(items: list[tuple[str, int]], held: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sorting, "HELD", held)
+        assert list(in_order(iter(items), lambda item: item)) == sorted(items)
+
+
+def test_packed_items_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sorting, "HELD", 3)
+    items = [Path(f"{i % 7}/{i}") for i in range(100)]
+    assert list(in_order(items, lambda path: path, str, Path)) == sorted(items)
+
+
+def test_a_full_disk_ends_the_listing_and_refuses_no_folder(
+    tmp_path: Path, listing: Lister, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(9):
+        (tmp_path / f"{i}.jpg").write_bytes(b"x")
+        (tmp_path / f"{i}.txt").write_bytes(b"x")
+    monkeypatch.setattr(sorting, "HELD", 2)
+
+    def full(*_: Any) -> Iterator[Any]:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
+
+    monkeypatch.setattr(sorting, "_write", full)
+    with pytest.raises(OSError, match="TMPDIR"):
+        listing(tmp_path, "image")
+
+
+@pytest.mark.parametrize("ends", [("jpg",), ("jpg", "txt")])
+def test_memory_is_that_of_a_part(
+    ends: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sorting, "HELD", 512)
+    monkeypatch.setattr(stores, "_NAMED", 512)
+    peaks = []
+    for count in (1500, 9000):
+        (root := tmp_path / f"{count}").mkdir()
+        for i in range(count):
+            for end in ends:
+                (root / f"{i:06}.{end}").touch()
+        tracemalloc.start()
+        found = sum(1 for _ in looked_at(find_objects(source(root), modalities.get("image"))))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert found == count
+    assert peaks[1] < 2 * peaks[0], f"{peaks} bytes for six times the files"
