@@ -22,18 +22,20 @@ from pipelines.graphs import ingest as graph
 from pipelines.shards.storage import LocalStorage
 
 
-def write_pictures(folder: Path, count: int) -> None:
-    """Small different JPEGs, 1000 a folder."""
+def write_pictures(folder: Path, count: int, *, flat: bool = False) -> None:
+    """Small different JPEGs, 1000 a folder; or all in one, a caption beside each."""
     from PIL import Image
 
     pixels = np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)
     Image.fromarray(pixels).save(out := io.BytesIO(), "JPEG")
     head, tail = out.getvalue()[:2], out.getvalue()[2:]
     for i in range(count):
-        path = folder / f"{i // 1000:05}" / f"{i:08}.jpg"
+        path = folder / ("" if flat else f"{i // 1000:05}") / f"{i:08}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         comment = f"{i:08}".encode()  # a comment segment makes every file another
         path.write_bytes(head + b"\xff\xfe\x00\x0a" + comment + tail)
+        if flat:
+            path.with_suffix(".txt").write_bytes(comment)
 
 
 def _in_this_process(task: Any, units: int, phase: str, report: Any) -> Any:

@@ -295,12 +295,12 @@ def measure(form: str, count: int, cores: int, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measure_memory(count: int, cores: int, folder: Path) -> dict[str, float]:
-    """Peak memory of an ingest of so many tiny pictures, bytes passed on."""
+def measure_memory(count: int, cores: int, folder: Path, *, flat: bool) -> dict[str, float]:
+    """Peak memory of an ingest of so many tiny pictures, bytes passed on; flat: see `write_pictures`."""
     from jobs.bench.again import write_pictures
     from jobs.cluster import cluster
 
-    write_pictures(folder / "source", count)
+    write_pictures(folder / "source", count, flat=flat)
     with cluster(cores):
         ours(folder / "source", folder / "data", "jpeg", decode=False)
         return peaks_mib()
@@ -312,6 +312,7 @@ def main() -> None:
     parser.add_argument("form", choices=[*sorted(KINDS), "memory"], nargs="?", default="jpeg")
     parser.add_argument("count", type=int, nargs="*", default=[4000])
     parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--flat", action="store_true", help="memory: one folder, a caption beside each file")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     for count in given.count:
@@ -319,12 +320,12 @@ def main() -> None:
             one_heap()
             with tempfile.TemporaryDirectory(prefix="rayloom-bench-") as folder:
                 if given.form == "memory":
-                    print(json.dumps(measure_memory(count, given.cores, Path(folder))))
+                    print(json.dumps(measure_memory(count, given.cores, Path(folder), flat=given.flat)))
                 else:
                     print(json.dumps(measure(given.form, count, given.cores, Path(folder))))
             continue
         command = [sys.executable, "-m", "jobs.bench.ingest", given.form, str(count)]
-        command += ["--cores", str(given.cores), "--inside"]
+        command += ["--cores", str(given.cores), "--inside", *(["--flat"] if given.flat else [])]
         done = subprocess.run(  # Ray prints, too
             command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_HEAP
         )

@@ -1,4 +1,4 @@
-"""A folder, walked in the order of its names: one at a time in memory, and of a large one a part at a time."""
+"""A folder, walked in the order of its names: one in memory at a time, and of a large one a part."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
