@@ -52,6 +52,8 @@ def is_table(store: Store, node: Node, modality: Modality, uri_column: str) -> b
 def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -> Iterator[Entry]:
     """Entries in the order of the rows. A name that comes again is a sample of its own, called `name~2`.
 
+    Of a name that is a pattern by itself ("lights.npy") the folder is: `folder~2/lights.npy`.
+
     Relative URIs start at the table's folder. Only a local table may name local files; those outside of its
     folder go by their last name alone, so that no name says where this machine keeps them. Rows that name
     nothing readable become refused entries. Where `columns` has by_folder, the folders of groups decide of
@@ -79,7 +81,7 @@ def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -
             )
             continue
         entry = _entry(uri.strip(), folder, modality, stores, anonymous=anonymous)
-        name = names.claim(entry.name)
+        name = names.claim(entry.name, modality)
         if entry.refusal is None and "/" not in entry.name:
             away = _away(uri.strip(), entry.content.uri, folder) if by_folder else ""
             entry = entry._replace(group=f"{away}/{entry.group}" if away else groups.of(entry))
@@ -105,7 +107,8 @@ def _entry(uri: str, folder: str, modality: Modality, stores: dict[str, Store], 
     except ValueError as error:
         return refused(name, "unsafe", str(error))
     store = stores[place]
-    needs_folder = find_pattern(name, modality) in modality.companions or find_pattern(name + "/", modality)
+    last = name.rpartition("/")[2]
+    needs_folder = find_pattern(last, modality) in modality.companions or find_pattern(last + "/", modality)
     if place and not needs_folder:
         return Entry(name=name, content=Part(uri=uri, size=UNKNOWN_SIZE), group=_stem(name))
     try:
@@ -182,15 +185,23 @@ class _Names:
     def __init__(self) -> None:
         self._taken: set[int] = set()
 
-    def claim(self, name: str) -> str:
-        folder, slash, base = name.rpartition("/")
-        stem, dot, suffix = base.partition(".")
+    def claim(self, name: str, modality: Modality) -> str:
         candidate, i = name, 1
         while hash(candidate) in self._taken:
             i += 1
-            candidate = f"{folder}{slash}{stem}~{i}{dot}{suffix}"
+            candidate = _numbered(name, i, modality)
         self._taken.add(hash(candidate))
         return candidate
+
+
+def _numbered(name: str, number: int, modality: Modality) -> str:
+    """Another name that the modality reads as it reads this one."""
+    path = name.rstrip("/")
+    folder, slash, base = path.rpartition("/")
+    stem, dot, suffix = base.partition(".")
+    if "*" not in (find_pattern(base, modality) or "*"):
+        return f"{folder or stem}~{number}/{base}"
+    return f"{folder}{slash}{stem}~{number}{dot}{suffix}{name[len(path) :]}"
 
 
 class _Groups:

@@ -109,6 +109,33 @@ def test_rows_of_one_name_keep_their_companions(listing: Lister, tree: Tree) -> 
     assert (second.name, [*second.companions]) == ("x~2.hdr", ["x~2.img"])
 
 
+def test_a_second_row_of_a_whole_name_gets_a_folder_and_keeps_its_companions(
+    listing: Lister, tree: Tree
+) -> None:
+    folders = ("a", "b", "t/c", "t/lights~2", "t/c")
+    root = tree(*(f"{folder}/{file}" for folder in folders for file in ("lights.npy", "frame_0.npy")))
+    uris = [str(root / f"{folder}/lights.npy") for folder in folders[:2]]
+    uris += [f"{folder[2:]}/lights.npy" for folder in folders[2:]]
+    entries = listing(write(root / "t" / "t.csv", [{"uri": uri} for uri in uris]), "lighting")
+    assert [entry.name for entry in entries] == [
+        *("lights.npy", "lights~2/lights.npy"),
+        *("c/lights.npy", "lights~2~2/lights.npy", "c~2/lights.npy"),
+    ]
+    assert len({entry.group for entry in entries[:4]}) == 4
+    for entry, folder in zip(entries, folders, strict=True):
+        raw, _ = open_entry(entry)
+        assert raw.content == f"{folder}/lights.npy".encode()
+        assert raw.companion("frame_0.npy").read() == f"{folder}/frame_0.npy".encode()
+
+
+def test_a_second_row_of_a_folder_is_a_folder_too(listing: Lister, tree: Tree) -> None:
+    root = tree("a/z.zarr/0", "b/z.zarr/0", "t/z.zarr/0")
+    uris = [str(root / "a/z.zarr"), str(root / "b/z.zarr"), "z.zarr"]
+    entries = listing(write(root / "t" / "t.csv", [{"uri": uri} for uri in uris]), "hyperspectral")
+    assert [entry.name for entry in entries] == ["z.zarr/", "z~2.zarr/", "z~3.zarr/"]
+    assert [open_entry(e)[0].companion("0").read()[:1] for e in entries] == [b"a", b"b", b"t"]
+
+
 @pytest.mark.parametrize("text", ["uri\na.jpg,b.jpg\n", 'uri\n"a.jpg\n', "uri\n\xff.jpg\n"])
 def test_broken_csv_is_an_error_with_its_line(listing: Lister, tmp_path: Path, text: str) -> None:
     (tmp_path / "t.csv").write_bytes(text.encode("latin-1"))
