@@ -1,6 +1,7 @@
 """Where raw objects lie: local disks and fsspec file systems behind one small interface."""
 
 import os
+import re
 import stat
 import unicodedata
 from collections import Counter
@@ -23,7 +24,8 @@ Read = Any  # (offset, size | None) -> bytes
 class Node(NamedTuple):  # millions are made, and a tuple is made in half the time of a dataclass
     """One name in a folder. `name` is NFC and unique there; `uri` is what opens it.
 
-    `told`: what a dataset calls a file whose name as it was listed is not NFC; see `told_name`.
+    `told`: what a dataset calls a file whose name as it was listed is not NFC, or has digits like that; see
+    `told_name`.
     """
 
     name: str
@@ -99,14 +101,18 @@ def clean_name(name: str) -> str:
 def told_name(name: str) -> str:
     """A name that is not NFC in NFC, with ten hex digits of what it was, whatever lies beside it; else "".
 
-    A twin in another form that comes later, or goes, so takes nobody's name. Of names that differ in their
-    extensions alone the digits are the same.
+    A twin in another form that comes later, or goes, so takes nobody's name; nor does a name that has such
+    digits of its own, for it gets ten more. Of names that differ in their extensions alone the digits are
+    the same.
     """
-    if name.isascii() or not _is_text(name) or (plain := clean_name(name)) == name:
+    if name.isascii() or not _is_text(name) or ((plain := clean_name(name)) == name and not _TOLD(name)):
         return ""
     stem, _, extension = name.partition(".")
     own = stem if extension == clean_name(extension) else name
     return _marked(plain, blake3.blake3(own.encode()).hexdigest()[:10])
+
+
+_TOLD = re.compile(r"[^.]*~[0-9a-f]{10}(\..*)?", re.DOTALL).fullmatch
 
 
 def _marked(name: str, mark: str) -> str:
@@ -123,7 +129,11 @@ def make_unique(nodes: list[Node]) -> list[Node]:
     counts = Counter([node.name for node in nodes])
     if len(counts) == len(nodes) and not any(node.told for node in nodes):
         return sorted(nodes, key=attrgetter("name"))
-    twins = {node.told.partition(".")[0] for node in nodes if node.told and counts[node.name] > 1}
+    twins = {
+        node.told.partition(".")[0]
+        for node in nodes
+        if node.told and (counts[node.name] > 1 or _TOLD(node.name))
+    }
     taken: set[str] = set()
     out = []
     for node in sorted(nodes, key=lambda n: (n.told != "", n.name, n.uri)):

@@ -1,0 +1,35 @@
+"""What is found in a folder, and what it is called there."""
+
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipelines.sources import Entry, open_entry
+from pipelines.sources.stores import told_name
+
+Lister = Callable[..., list[Entry]]
+Tree = Callable[..., Path]
+NFD = unicodedata.normalize("NFD", "café.jpg")
+ALIKE = ("café.jpg", NFD, told_name(NFD), told_name(told_name(NFD)))  # NFD is the only one that is not NFC
+
+
+@pytest.mark.parametrize("order", [ALIKE, ALIKE[::-1]])
+@pytest.mark.parametrize("captions", [(), ALIKE, ALIKE[1::2], ALIKE[::2]])
+def test_a_file_that_is_called_as_another_is_told_takes_nobodys_name(
+    listing: Lister, tree: Tree, order: tuple[str, ...], captions: tuple[str, ...]
+) -> None:
+    root = tree("plain.jpg")
+    names: dict[str, str] = {}
+    for name in order:
+        (root / name).write_text(name)
+        if name in captions:
+            (root / name).with_suffix(".txt").write_text(name)
+        before, names = names, {}
+        for entry in listing(root):
+            raw, sidecars = open_entry(entry)
+            names[raw.read().decode()] = entry.name
+            assert sidecars == ({"txt": raw.content} if raw.read().decode() in captions else {})
+        assert before.items() < names.items()
+    assert len({*names.values()}) == len(names) == len(order) + 1
