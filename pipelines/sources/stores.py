@@ -4,7 +4,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, count, islice
@@ -121,27 +121,38 @@ def _marked(name: str, mark: str) -> str:
 
 
 def make_unique(nodes: list[Node]) -> list[Node]:
-    """Sorted by name as the full paths sort; of nodes of one name those that are not NFC go by `told`.
+    """Sorted by name as the full paths sort; of files of one name those that are not NFC go by `told`.
 
-    With these goes what has their stem, byte for byte. Any other second node of one name is `name~2`:
-    `\\xNN` may be a byte, or be written so.
+    With these goes what has their stem, byte for byte. Any other second file of one name is `name~2`:
+    `\\xNN` may be a byte, or be written so. Folders of one name carry a refusal, for it starts the names of
+    all that lies in them: one that came later would take those of the other.
     """
-    counts = Counter([node.name for node in nodes])
-    if len(counts) == len(nodes) and not any(node.told for node in nodes):
+    if len({node.name for node in nodes}) == len(nodes) and not any(node.told for node in nodes):
         return sorted(nodes, key=attrgetter("name"))
+    alike: dict[tuple[str, bool], list[str]] = defaultdict(list)
+    for node in nodes:
+        alike[node.name, node.is_folder].append(node.uri)
     twins = {
         node.told.partition(".")[0]
         for node in nodes
-        if node.told and (counts[node.name] > 1 or _TOLD(node.name))
+        if node.told and (len(alike[node.name, node.is_folder]) > 1 or _TOLD(node.name))
     }
-    taken: set[str] = set()
+    taken: dict[bool, set[str]] = {False: set(), True: set()}  # a file takes no name from a folder
     out = []
     for node in sorted(nodes, key=lambda n: (n.told != "", n.name, n.uri)):
-        told = node.told and _free(node.told, taken)
-        name = told if told and node.told.partition(".")[0] in twins else _free(node.name, taken)
-        taken |= {name, told or name}
-        out.append(node._replace(name=name, told=told))
+        mine = taken[node.is_folder]
+        told = node.told and _free(node.told, mine)
+        name = told if told and node.told.partition(".")[0] in twins else _free(node.name, mine)
+        mine |= {name, told or name}
+        uris = alike[node.name, node.is_folder]
+        refusal = _alike(uris) if node.is_folder and len(uris) > 1 else node.refusal
+        out.append(node._replace(name=name, told=told, refusal=refusal))
     return sorted(out, key=attrgetter("name"))
+
+
+def _alike(uris: list[str]) -> tuple[str, str]:
+    told = " and ".join(map(ascii, sorted(uris)))  # where the forms can be told apart
+    return "bad-name", f"the names of {told} are one in NFC; rename one, or name the files of both in a table"
 
 
 def _free(name: str, taken: set[str]) -> str:

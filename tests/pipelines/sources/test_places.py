@@ -4,6 +4,7 @@ import io
 import os
 import sys
 import tarfile
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from fsspec.registry import _registry
 
 from modalities.base import BadSample
 from pipelines.sources import Entry, open_entry
-from pipelines.sources.places import resolve
+from pipelines.sources.places import open_store, resolve
+from pipelines.sources.stores import make_unique, told_name
 
 Lister = Callable[..., list[Entry]]
 Tree = Callable[..., Path]
@@ -124,6 +126,20 @@ def test_object_stores_list_what_a_disk_lists(
     assert [e.name for e in listing(f"{root}/cat/a.jpg")] == ["a.jpg"]
     with pytest.raises(FileNotFoundError):
         listing(f"{root}/nothing")
+
+
+@pytest.mark.parametrize("place", ["memory", "s3"])
+def test_names_in_two_forms_are_told_apart_in_stores_too(
+    place: str, listing: Lister, request: pytest.FixtureRequest
+) -> None:
+    root, nfd = f"{request.getfixturevalue(place)}/forms", unicodedata.normalize("NFD", "café")
+    alike = (f"{nfd}.jpg", told_name(f"{nfd}.jpg"))
+    fill(root, {name: name.encode() for name in (*alike, f"{nfd}/0.jpg")})
+    told = {open_entry(entry)[0].read().decode(): entry.name for entry in listing(root)}
+    assert told == {**{name: told_name(name) for name in alike}, f"{nfd}/0.jpg": "café/0.jpg"}
+    fill(root, {"café/0.jpg": b""})
+    folders = [node for node in make_unique(open_store(root).scan(root)) if node.is_folder]
+    assert [node.refusal and node.refusal[0] for node in folders] == ["bad-name"] * 2
 
 
 @pytest.mark.parametrize("place", ["memory", "s3"])

@@ -1,5 +1,6 @@
 """What is found in a folder, and what it is called there."""
 
+import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.sources import Entry, open_entry
-from pipelines.sources.stores import told_name
+from pipelines.sources.stores import LocalStore, make_unique, told_name
 
 Lister = Callable[..., list[Entry]]
 Tree = Callable[..., Path]
@@ -33,3 +34,18 @@ def test_a_file_that_is_called_as_another_is_told_takes_nobodys_name(
             assert sidecars == ({"txt": raw.content} if raw.read().decode() in captions else {})
         assert before.items() < names.items()
     assert len({*names.values()}) == len(names) == len(order) + 1
+
+
+@pytest.mark.parametrize("forms", [("café", NFD[:-4]), ("caf\\xe9", os.fsdecode(b"caf\xe9"))])
+def test_folders_of_one_name_are_refused_and_named(tmp_path: Path, forms: tuple[str, str]) -> None:
+    store = LocalStore()
+    for form in forms:
+        (tmp_path / form).mkdir()
+    for node in make_unique(store.scan(str(tmp_path))):
+        assert node.refusal is not None
+        assert all(ascii(str(one.uri)) in node.refusal[1] for one in store.scan(str(tmp_path)))
+    (tmp_path / forms[0]).rmdir()
+    (tmp_path / forms[0]).write_text("a file takes no name from a folder")
+    assert [(n.name, n.refusal) for n in make_unique(store.scan(str(tmp_path))) if n.is_folder] == [
+        (forms[0], None)
+    ]
