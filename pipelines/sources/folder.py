@@ -137,6 +137,8 @@ class Folder:
             return [(entry.name, entry) for entry in plain]
         files = {n.name: n for n in nodes if not n.is_folder and prefix + n.name not in self._claimed}
         folders = {n.name: n for n in nodes if n.is_folder}
+        if twins := next((n.refusal for n in folders.values() if n.refusal is not None), None):
+            raise ValueError(twins[1])
         names = {prefix + n.name: prefix + n.told for n in files.values() if n.told}
         found = self._objects(files, folders, prefix)
         entries = [called(e, names.get(e.name, e.name)) for e in found] if names else list(found)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modalities
-from pipelines.sources import find_objects, sorting, stores
+from pipelines.sources import Entry, find_objects, sorting, stores
 from pipelines.sources.names import looked_at
 from pipelines.sources.sorting import in_order
 from tests.pipelines.sources.conftest import MODALITIES, Lister
@@ -80,7 +80,7 @@ PARTS = [
 
 
 @pytest.mark.parametrize("modality", [*MODALITIES, *(f"real {name}" for name in modalities.names())])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_large_folder_lists_as_a_small_one(
     modality: str, seed: int, tmp_path: Path, listing: Lister, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,11 +95,18 @@ def test_a_large_folder_lists_as_a_small_one(
             path.write_bytes(b"x" * rng.randint(0, 3))
         told = {"labels": rng.choice(["auto", "none", "folder"]), "allow_empty": True}
         told |= {"glob": rng.choice(["**/*.jpg", "*.txt", "a*"])} if i % 5 == 0 else {}
-        at_once = listing(root, kind, **told)
+        at_once = _found(listing, root, kind, **told)
         for held in (1, 3, 16):
             monkeypatch.setattr(sorting, "HELD", held)
-            assert listing(root, kind, **told) == at_once, f"{root} {held}"
+            assert _found(listing, root, kind, **told) == at_once, f"{root} {held}"
         monkeypatch.undo()
+
+
+def _found(listing: Lister, *source: Any, **told: Any) -> list[Entry] | str:
+    try:
+        return listing(*source, **told)
+    except ValueError as error:  # folders of one name
+        return str(error)
 
 
 def test_a_name_that_another_could_have_is_looked_for_among_all(
