@@ -5,6 +5,8 @@ import io
 import math
 import os
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Protocol
 
 import blake3
@@ -15,6 +17,7 @@ from pipelines.sources.entry import UNKNOWN_SIZE, Entry, Part, refused
 from pipelines.sources.folder import called, list_one
 from pipelines.sources.matching import find_pattern
 from pipelines.sources.places import open_store, resolve, scheme_of
+from pipelines.sources.sorting import in_order
 from pipelines.sources.stores import Node, Store, clean_name, is_local, local_path
 
 SUFFIXES = (".parquet", ".csv", ".tsv")
@@ -64,7 +67,8 @@ def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -
     by_folder = bool(getattr(columns, "by_folder", False))
     wanted = [columns.label_column, columns.caption_column, *([group_column] if group_column else [])]
     rows = _read_rows(store, node, columns.uri_column, wanted)
-    names, groups = _Names(), _Groups()
+    again = _repeated(store, node, columns.uri_column)
+    names, groups = _Names(again), _Groups(again)
     anonymous = bool(getattr(columns, "anonymous", False))
     stores: dict[str, Store] = {}
     first = True
@@ -154,10 +158,14 @@ def _name_of(given: str, uri: str, folder: str) -> str:
     """The name of what lies at `uri`: from the table's folder on; a local file elsewhere by its last name."""
     if not scheme_of(given) and not given.startswith(("/", "~")):
         return _name(given)
-    root = (str(local_path(folder)) if is_local(folder) else folder).rstrip("/") + "/"
-    if uri.startswith(root):
+    if uri.startswith(root := _root(folder)):
         return _name(uri[len(root) :])
     return _name(uri.rstrip("/").rpartition("/")[2] if is_local(uri) else uri)
+
+
+@lru_cache(maxsize=8)
+def _root(folder: str) -> str:
+    return (str(local_path(folder)) if is_local(folder) else folder).rstrip("/") + "/"
 
 
 def _away(given: str, uri: str, folder: str) -> str:
@@ -179,18 +187,39 @@ def _stem(name: str) -> str:
     return folder + slash + (base.rpartition(".")[0] or base)
 
 
-class _Names:
-    """Makes names unique; keeps 8 bytes of hash a row, not the names."""
+def _repeated(store: Store, node: Node, uri_column: str) -> frozenset[int]:
+    """Hashes of the names that more than one row has. Of all others nothing needs to be remembered."""
+    folder = node.uri.rpartition("/")[0]
 
-    def __init__(self) -> None:
+    def names() -> Iterator[str]:
+        for row in _read_rows(store, node, uri_column, []):
+            if isinstance(uri := row[uri_column], str):
+                try:
+                    yield _name_of(uri.strip(), _absolute(uri.strip(), folder), folder)
+                except ValueError:
+                    yield _name(uri.strip())
+
+    hashes = in_order(map(hash, names()), int)
+    return frozenset(one for one, following in pairwise(hashes) if one == following)
+
+
+class _Names:
+    """Makes names unique. It keeps hashes of those that come again, or may be what another is numbered to."""
+
+    def __init__(self, again: frozenset[int]) -> None:
+        self._again = again
         self._taken: set[int] = set()
+        self._last: dict[int, int] = {}  # number given to a name
 
     def claim(self, name: str, modality: Modality) -> str:
-        candidate, i = name, 1
+        if "~" not in name and hash(name.rstrip("/")) not in self._again:
+            return name
+        candidate, i = name, self._last.get(hash(name), 1)
         while hash(candidate) in self._taken:
             i += 1
             candidate = _numbered(name, i, modality)
         self._taken.add(hash(candidate))
+        self._last[hash(name)] = i
         return candidate
 
 
@@ -207,11 +236,14 @@ def _numbered(name: str, number: int, modality: Modality) -> str:
 class _Groups:
     """Groups of objects that share a last name: the same object one group, another object another."""
 
-    def __init__(self) -> None:
+    def __init__(self, again: frozenset[int]) -> None:
+        self._again = again
         self._number: dict[int, int] = {}  # of an object, among those of its name
         self._count: dict[int, int] = {}
 
     def of(self, entry: Entry) -> str:
+        if hash(entry.name.rstrip("/")) not in self._again:
+            return entry.group
         place, name = hash(entry.content.uri), hash(entry.name)
         if place not in self._number:
             self._number[place] = self._count[name] = self._count.get(name, 0) + 1

@@ -1,18 +1,23 @@
 """Tables of URIs."""
 
 import csv
+import tempfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from modalities.base import BadSample
-from pipelines.sources import Entry, open_entry
+from pipelines.sources import Entry, list_source, open_entry, sorting
+from tests.pipelines.sources.conftest import MODALITIES, Lister, Stream
 
-Lister = Callable[..., list[Entry]]
 Tree = Callable[..., Path]
 
 
@@ -107,6 +112,48 @@ def test_rows_of_one_name_keep_their_companions(listing: Lister, tree: Tree) -> 
     first, second = listing(write(root / "tables" / "t.csv", rows), "hyperspectral")
     assert (first.name, [*first.companions]) == ("x.hdr", ["x.img"])
     assert (second.name, [*second.companions]) == ("x~2.hdr", ["x~2.img"])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.sampled_from(["a", "a~2", "a~3", "a~2~2", "b", "b~2", "c"]), min_size=1), st.integers(1, 9)
+)
+def test_names_are_unique_and_a_row_more_renames_none_before_it(stems: list[str], held: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sorting, "HELD", held)
+        rows = [{"uri": f"https://example.org/{stem}.jpg"} for stem in stems]
+        path = write(Path(folder) / "t.csv", rows)
+        source = SimpleNamespace(uri=str(path), synth=None, labels="none", glob=None, uri_column="uri")
+        source.label_column, source.caption_column = "label", "caption"
+        names = [entry.name for entry in list_source(source, MODALITIES["image"])]
+    taken: set[str] = set()
+    for stem, name in zip(stems, names, strict=True):
+        wanted = next(n for i in range(1, 99) if (n := f"{stem}~{i}" if i > 1 else stem) not in taken)
+        taken.add(wanted)
+        assert name == f"example.org/{wanted}.jpg"
+
+
+def test_memory_does_not_grow_with_the_rows(
+    stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sorting, "HELD", 512)
+    peaks = []
+    for count in (1000, 8000):
+        path = write(
+            tmp_path / f"{count}.csv", [{"uri": f"https://example.org/{i}.jpg"} for i in range(count)]
+        )
+        tracemalloc.start()
+        assert sum(1 for _ in stream(path)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 2 * peaks[0], f"{peaks} bytes for eight times the rows"
+
+
+def test_rows_of_one_name_take_no_longer_each(stream: Stream, tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", [{"uri": "https://example.org/a.jpg"}] * 20_000)
+    names = [entry.name for entry in stream(path)]
+    assert names[:2] == ["example.org/a.jpg", "example.org/a~2.jpg"]
+    assert names[-1] == "example.org/a~20000.jpg"
 
 
 def test_a_second_row_of_a_whole_name_gets_a_folder_and_keeps_its_companions(
