@@ -1,21 +1,29 @@
 """fsspec's clients of object stores, for sources and datasets: no retries of their own, no cached lists."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import fsspec
 
-from pipelines.answers import unsettled
+from pipelines.answers import TRANSIENT_STATUS, unsettled
 
 TIMEOUT_S = 30.0
+GOOGLE, AZURE = ("gs", "gcs"), ("az", "abfs", "abfss")
 _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "s3": "s3fs"}
 
 
 class Garbled(ConnectionError):
     """An answer that makes no sense; the next one may."""
+
+
+class Passing(Exception):
+    """An answer of Google's that may well be another the next time; gcsfs drops the headers of such."""
+
+    status: int
+    headers: dict[str, str]
 
 
 def driver(url: str, **options: Any) -> tuple[Any, str]:
@@ -25,14 +33,50 @@ def driver(url: str, **options: Any) -> tuple[Any, str]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         files, path = fsspec.url_to_fs(url, use_listings_cache=False, **_options(scheme), **options)
-        if scheme == "s3":
-            files.retries = 1  # the one policy is retry.py's
-            files.connect()  # finds mistakes in the settings
+        _ask_once(scheme, files)
     except ImportError as e:
         raise ValueError(f"{scheme}:// needs the package {_PACKAGES.get(scheme, scheme)}") from e
     except Exception as e:
         raise unsettled(url, e) from e
     return files, path
+
+
+def _ask_once(scheme: str, files: Any) -> None:
+    """The one policy is retry.py's. What it switches off here has no public switch, but for s3fs."""
+    from fsspec.asyn import sync
+
+    if scheme == "s3":
+        files.retries = 1
+        files.connect()  # finds mistakes in the settings
+    elif scheme in GOOGLE:
+        files._request = partial(_google, type(files)._request.__wrapped__, files)
+        sync(files.loop, files._set_session)._retry_connection = False
+    elif scheme in AZURE:
+        files.service_client._config.retry_policy.total_retries = 0
+        transport = files.service_client._pipeline._transport
+        sync(files.loop, transport.open)
+        transport.session._retry_connection = False
+
+
+async def _google(request: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """A request. gcsfs has one error for tokens that are refused and those that nobody was there to give."""
+    from gcsfs.retry import HttpError
+    from google.auth.exceptions import RefreshError, TransportError
+
+    try:
+        return await request(*args, **options)
+    except HttpError as e:
+        why = e.__cause__
+        if isinstance(why, RefreshError) and (why.retryable or isinstance(why.__cause__, TransportError)):
+            raise ConnectionError(f"no token: {why}") from why
+        raise
+
+
+async def _raise_passing(response: Any) -> None:
+    if response.status in TRANSIENT_STATUS:
+        error = Passing(f"{response.status} {response.reason}")
+        error.status, error.headers = response.status, dict(response.headers)
+        raise error
 
 
 @contextmanager
@@ -66,8 +110,9 @@ def _options(scheme: str) -> dict[str, Any]:
     if scheme == "s3":
         patience = {"read_timeout": TIMEOUT_S, "connect_timeout": TIMEOUT_S, "http_session_cls": _asks_once()}
         return {"config_kwargs": {**patience, "retries": {"total_max_attempts": 1}}}
-    if scheme in ("gs", "gcs"):
-        return {"requests_timeout": TIMEOUT_S}
-    if scheme in ("az", "abfs", "abfss"):
+    if scheme in GOOGLE:  # the one of the two is HTTP's, the other that of what is asked by gRPC
+        patience = {"requests_timeout": TIMEOUT_S, "retry_timeout": 0.0}
+        return {**patience, "session_kwargs": {"raise_for_status": _raise_passing}}
+    if scheme in AZURE:
         return {"connection_timeout": TIMEOUT_S, "read_timeout": TIMEOUT_S}
     return {}

@@ -1,0 +1,168 @@
+"""What Google's and Azure's drivers send: a server on loopback counts it, and answers as a test has it."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipelines.answers import TRANSIENT_STATUS, Unavailable, is_transient
+from pipelines.retry import Budget, Retry, retry_after
+from pipelines.shards.objects import ObjectStorage
+from pipelines.sources import objects
+from pipelines.sources.objects import ObjectStore
+
+Answer = Callable[[str, str], tuple[int, bytes] | None]  # of command and path; None: the line breaks
+
+
+class Server:
+    """`asked`: all that came, as a line of command and path."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.answer: Answer = lambda *_: (503, b"")
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_it(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                outer.asked.append(f"{self.command} {self.path}")
+                if (told := outer.answer(self.command, self.path)) is None:
+                    self.close_connection = True
+                    return
+                self.send_response(told[0])
+                self.send_header("Retry-After", "7")
+                self.send_header(
+                    "Content-Type", "application/xml" if told[1][:1] == b"<" else "application/json"
+                )
+                self.send_header("Content-Length", str(len(told[1])))
+                self.end_headers()
+                self.wfile.write(told[1] if self.command != "HEAD" else b"")
+
+            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_it  # as http.server wants it
+
+            def log_message(self, *_: object) -> None:
+                """Nothing."""
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.handle_error = lambda *_: None  # type: ignore[method-assign]  # who asks may not wait
+        self.place = f"http://127.0.0.1:{self.http.server_address[1]}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    server = Server()
+    text = f"DefaultEndpointsProtocol=http;AccountName=x;AccountKey=eA==;BlobEndpoint={server.place}/x;"
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.place)
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    from adlfs import AzureBlobFileSystem
+    from gcsfs import GCSFileSystem
+
+    for driver in (AzureBlobFileSystem, GCSFileSystem):
+        driver.clear_instance_cache()
+    yield server
+    for driver in (AzureBlobFileSystem, GCSFileSystem):
+        driver.clear_instance_cache()
+    server.http.shutdown()
+    server.http.server_close()
+
+
+@pytest.fixture(params=["gs://lake", "az://lake"])
+def cloud(request: pytest.FixtureRequest, server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    attempts(monkeypatch, 1)
+    return str(request.param)
+
+
+def attempts(monkeypatch: pytest.MonkeyPatch, number: int) -> list[float]:
+    """A policy of so many tries that only notes how long it would wait."""
+    slept: list[float] = []
+    clock = SimpleNamespace(sleep=slept.append, time=time.time)
+    monkeypatch.setattr(objects, "Retry", partial(Retry, attempts=number, budget=Budget(), clock=clock))
+    return slept
+
+
+def asks(cloud: str) -> dict[str, Callable[[], object]]:
+    """All that sources and datasets ask of a store, each of an object of its own."""
+    storage, store = ObjectStorage(f"{cloud}/data"), ObjectStore(cloud[:2])
+    return {
+        "create": lambda: storage.create("create", b"x"),
+        "replace": lambda: storage.replace("replace", b"x"),
+        "get": lambda: storage.get("get", 1, 2),
+        "size": lambda: storage.size("size"),
+        "list": lambda: list(storage.list("list/")),
+        "delete": lambda: storage.delete("delete"),
+        "modified": lambda: storage.modified("modified"),
+        "stat": lambda: store.stat(f"{cloud}/stat"),
+        "scan": lambda: list(store.scan(f"{cloud}/scan")),
+        "read": lambda: store.read(f"{cloud}/read", 0, 9, "x"),
+    }
+
+
+@pytest.mark.parametrize("status", TRANSIENT_STATUS)
+def test_nothing_below_the_policy_asks_again_and_it_hears_when_to(
+    status: int, cloud: str, server: Server
+) -> None:
+    server.answer = lambda *_: (status, b'{"error": {"message": "invalid, for now"}}')
+    for name, ask in asks(cloud).items():
+        with pytest.raises(Exception, match=r".") as caught:
+            ask()
+        assert isinstance(caught.value, Unavailable) or is_transient(caught.value), name
+        assert retry_after(caught.value, 0) == 7, name
+        assert set(Counter(server.asked).values()) == {1}, name
+
+
+def test_what_a_broken_line_may_have_carried_is_not_sent_again(cloud: str, server: Server) -> None:
+    for name, ask in asks(cloud).items():
+        server.answer = lambda *_: (404, b"{}")
+        assert ObjectStorage(f"{cloud}/data").size(f"before {name}") is None  # and the connection is kept
+        server.answer = lambda *_: None
+        with pytest.raises(Exception, match=r".") as caught:
+            ask()
+        assert isinstance(caught.value, Unavailable) or is_transient(caught.value), name
+        assert set(Counter(server.asked).values()) == {1}, name
+
+
+def test_the_policy_waits_as_long_as_a_store_asks(
+    cloud: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept = attempts(monkeypatch, 3)
+    with pytest.raises(Unavailable, match="after 3 tries"):
+        list(ObjectStore(cloud[:2]).scan(f"{cloud}/in"))
+    assert slept == [7, 7]
+
+
+def test_no_token_for_now_is_no_refusal(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    from google.auth import exceptions
+
+    kinds: Any = exceptions  # which has no types
+    attempts(monkeypatch, 2)
+    store = ObjectStore("gs")
+
+    def refuse(why: Any, cause: Any = None) -> Callable[[], None]:
+        def refresh() -> None:
+            from gcsfs.retry import HttpError
+
+            why.__cause__ = cause
+            raise HttpError({"code": 401, "message": "Invalid Credentials"}) from why
+
+        return refresh
+
+    for passing in (
+        refuse(kinds.RefreshError("away"), kinds.TransportError("away")),
+        refuse(kinds.RefreshError("busy", retryable=True)),
+    ):
+        monkeypatch.setattr(store.fs.credentials, "maybe_refresh", passing)
+        with pytest.raises(Unavailable, match="no token: "):
+            store.stat("gs://lake/in/0.png")
+    monkeypatch.setattr(store.fs.credentials, "maybe_refresh", refuse(kinds.RefreshError("revoked")))
+    with pytest.raises(PermissionError, match="401 Invalid Credentials"):
+        store.stat("gs://lake/in/0.png")
