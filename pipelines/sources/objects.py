@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from modalities.base import BadSample
@@ -18,11 +19,13 @@ from pipelines.answers import (
     refusal,
     unanswered,
 )
-from pipelines.drivers import driver, understood
+from pipelines.drivers import AZURE, GOOGLE, driver, understood
 from pipelines.retry import Retry
 from pipelines.sources.stores import Mixed, Node, clean_name, told_name
 
 T = TypeVar("T")
+Infos = list[dict[str, Any]]  # as drivers tell of objects
+_PAGE_SIZE = 1000  # the most that S3 and Google give
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
@@ -43,7 +46,7 @@ class ObjectStore:
         self.scheme, self.retry = scheme, Retry()
         options: dict[str, Any] = {}
         if anonymous and scheme != "memory":
-            options = {"token": "anon"} if scheme in ("gs", "gcs") else {"anon": True}
+            options = {"token": "anon"} if scheme in GOOGLE else {"anon": True}
         self.fs, _ = driver(f"{scheme}://", **options)
 
     def stat(self, uri: str) -> Node | None:
@@ -57,37 +60,30 @@ class ObjectStore:
                 self.read(uri, 0, 2)  # S3 answers to HEAD without words, also where credentials are too old
             raise
 
-    def scan(self, folder: str) -> list[Node]:
+    def scan(self, folder: str) -> Iterator[Node]:
         path = self._path(folder)
         try:
-            if self.scheme == "s3":
-                found = self._scan_s3(folder)
-            else:
-                found = self._told("list", folder, lambda: self.fs.ls(path, detail=True))
+            for infos in self._pages(folder, path):
+                # a store may hold an empty object that stands for the folder itself; it is no file in it
+                yield from (self._node(info) for info in infos if info["name"].strip("/") != path.strip("/"))
         except (FileNotFoundError, *STORE_FAILED):
             raise
         except OSError as error:  # nobody knows what is in it
             raise Refused(str(error)) from error
-        # a store may hold an empty object that stands for the folder itself; it is no file in it
-        return [self._node(info) for info in found if info["name"].strip("/") != path.strip("/")]
 
-    def _scan_s3(self, folder: str) -> list[dict[str, Any]]:
-        """Page by page, so that one that fails is asked for again, and not all of them."""
-        bucket, key, _ = self.fs.split_path(self._path(folder))
-        asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", "Delimiter": "/"}
-        found: list[dict[str, Any]] = []
-        while True:
-            page = self._told("list", folder, lambda: self.fs.call_s3("list_objects_v2", **asked))
-            for one in page.get("CommonPrefixes", ()):
-                found.append({"name": f"{bucket}/{one['Prefix'][:-1]}", "type": "directory"})
-            for one in page.get("Contents", ()):
-                found.append({**one, "name": f"{bucket}/{one['Key']}", "size": one["Size"], "type": "file"})
-            if not page.get("IsTruncated"):
+    def _pages(self, folder: str, path: str) -> Iterator[Infos]:
+        """One request each, so that one that fails is asked for again, and not all of them."""
+        ask, token, found = _PAGES.get(self.scheme), "", False
+        while ask:
+            infos, token = self._told("list", folder, partial(ask, self.fs, path.rstrip("/"), token))
+            found = found or bool(infos)
+            yield infos
+            if not token:
                 break
-            asked["ContinuationToken"] = page["NextContinuationToken"]
-        if not found and key:
-            raise FileNotFoundError(f"{bucket}/{key}")
-        return found
+        if not found and self.scheme != "s3":  # what an empty one means the drivers know
+            yield self._told("list", folder, lambda: self.fs.ls(path, detail=True))
+        elif not found and "/" in path:
+            raise FileNotFoundError(path)
 
     def names(self, folder: str) -> Iterator[list[str]]:
         raise Mixed  # a listing says all at once
@@ -187,3 +183,52 @@ def _version(info: dict[str, Any]) -> str:
 def _is_time(version: str) -> bool:
     """A listing without etags gives times, and then the etag of one answer is nothing to compare with."""
     return re.fullmatch(r"\d+\.\d+", version) is not None
+
+
+def _page_s3(fs: Any, path: str, token: str) -> tuple[Infos, str]:
+    bucket, key, _ = fs.split_path(path)
+    asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", "Delimiter": "/"}
+    page = fs.call_s3("list_objects_v2", **asked, **({"ContinuationToken": token} if token else {}))
+    infos = [
+        {"name": f"{bucket}/{one['Prefix'][:-1]}", "type": "directory"}
+        for one in page.get("CommonPrefixes", ())
+    ]
+    for one in page.get("Contents", ()):
+        infos.append({**one, "name": f"{bucket}/{one['Key']}", "size": one["Size"], "type": "file"})
+    return infos, page["NextContinuationToken"] if page.get("IsTruncated") else ""
+
+
+def _page_google(fs: Any, path: str, token: str) -> tuple[Infos, str]:
+    from fsspec.asyn import sync
+
+    bucket, key, _ = fs.split_path(path)
+    asked = {"delimiter": "/", "prefix": f"{key}/" if key else None, "maxResults": _PAGE_SIZE}
+    kind = getattr(fs, "_is_bucket_hns_enabled", None)  # of buckets that have folders, also empty ones
+    if kind and sync(fs.loop, kind, bucket):
+        asked["includeFoldersAsPrefixes"] = "true"
+    page = fs.call("GET", "b/{}/o", bucket, json_out=True, **asked, pageToken=token or None)
+    infos = [{"name": f"{bucket}/{one.strip('/')}", "type": "directory"} for one in page.get("prefixes", ())]
+    return infos + [fs._process_object(bucket, one) for one in page.get("items", ())], page.get(
+        "nextPageToken", ""
+    )
+
+
+def _page_azure(fs: Any, path: str, token: str) -> tuple[Infos, str]:
+    from fsspec.asyn import sync
+
+    container, key, _ = fs.split_path(path)
+
+    async def answered() -> tuple[Infos, str]:
+        async with fs.service_client.get_container_client(container=container) as client:
+            found = client.walk_blobs(
+                name_starts_with=f"{key}/" if key else None, include=["metadata"], results_per_page=_PAGE_SIZE
+            )
+            pages = found.by_page(token or None)
+            infos = await fs._details([item async for item in await anext(pages)])
+            return infos, pages.continuation_token or ""
+
+    answer: tuple[Infos, str] = sync(fs.loop, answered)
+    return answer
+
+
+_PAGES = {"s3": _page_s3, **dict.fromkeys(GOOGLE, _page_google), **dict.fromkeys(AZURE, _page_azure)}

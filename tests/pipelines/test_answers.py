@@ -97,7 +97,7 @@ def test_credentials_that_a_store_refuses_are_told_with_place_answer_and_advice(
 def test_a_source_that_refuses_us_is_named_and_may_be_public(refusing: Refusing) -> None:
     url = refusing(403, "AccessDenied")
     with pytest.raises(OSError, match=rf"s3://lake/data: .*403.*{AMAZON}.*source\.anonymous: true"):
-        open_store(url).scan(url)
+        list(open_store(url).scan(url))
 
 
 def test_other_answers_stay_what_they_are(refusing: Refusing) -> None:

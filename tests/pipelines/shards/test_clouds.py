@@ -13,8 +13,10 @@ import pytest
 from jobs.chaos import bucket
 from jobs.chaos.invariants import truth_of
 from jobs.chaos.small import build, make_pictures, survey, work_on
+from pipelines.answers import Refused
 from pipelines.shards.storage import LocalStorage, open_storage
 from pipelines.shards.trial import Untrusted, require_trusted, try_storage
+from pipelines.sources import objects
 
 AZURITE = shutil.which("azurite-blob")
 # The account that every Azurite has; its key is in Azurite's documentation.
@@ -143,6 +145,35 @@ def test_a_name_that_an_unfinished_upload_holds_can_still_be_created(cloud: str)
     assert storage.create("key", b"whole")
     assert not storage.create("key", b"other")
     assert storage.get("key") == b"whole"
+
+
+def test_a_listing_by_pages_is_what_the_driver_lists(
+    cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(cloud)
+    for name in (
+        "in/0.png",
+        "in/1 é.png",
+        "in/a/x.png",
+        "in/a/y.png",
+        "in/b.png",
+        "in/empty",
+        "in/z/z/z.png",
+        "inn",
+    ):
+        assert storage.create(name, b"x" * (name != "in/empty"))
+    store = objects.ObjectStore(cloud[:2])
+    for folder, count in ((cloud, 2), (f"{cloud}/in", 6), (f"{cloud}/in/z", 1), (f"{cloud}/in/0.png", 0)):
+        infos = store.fs.ls(store._path(folder), detail=True)
+        whole = sorted(store._node(info) for info in infos if f"{cloud[:2]}://{info['name']}" != folder)
+        for size in (1000, 2, 1):
+            monkeypatch.setattr(objects, "_PAGE_SIZE", size)
+            assert sorted(store.scan(folder)) == whole
+        assert len(whole) == count
+    with pytest.raises(FileNotFoundError):
+        next(store.scan(f"{cloud}/none"))
+    with pytest.raises(Refused, match="there is no bucket 'nosuch'"):
+        next(store.scan(f"{cloud[:2]}://nosuch/in"))
 
 
 def test_a_store_that_ignores_preconditions_is_refused(emulator: None, tmp_path: Path) -> None:

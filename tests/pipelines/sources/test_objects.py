@@ -1,5 +1,6 @@
 """What Google's and Azure's drivers send: a server on loopback counts it, and answers as a test has it."""
 
+import json
 import threading
 import time
 from collections import Counter
@@ -8,6 +9,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -18,6 +20,18 @@ from pipelines.sources import objects
 from pipelines.sources.objects import ObjectStore
 
 Answer = Callable[[str, str], tuple[int, bytes] | None]  # of command and path; None: the line breaks
+NAMES = [
+    "in/",
+    "in/0.png",
+    "in/1.png",
+    "in/a/x.png",
+    "in/a/y.png",
+    "in/b.png",
+    "in/c/z.png",
+    "in/d é.png",
+    "inn",
+]
+DAY = "Sun, 22 Nov 2026 00:00:00 GMT"
 
 
 class Server:
@@ -166,3 +180,67 @@ def test_no_token_for_now_is_no_refusal(server: Server, monkeypatch: pytest.Monk
     monkeypatch.setattr(store.fs.credentials, "maybe_refresh", refuse(kinds.RefreshError("revoked")))
     with pytest.raises(PermissionError, match="401 Invalid Credentials"):
         store.stat("gs://lake/in/0.png")
+
+
+def level(prefix: str, start: int, count: int) -> tuple[list[str], int | None]:
+    """One page of names and folders below a prefix, and where the next begins."""
+    below = [name.removeprefix(prefix) for name in NAMES if name.startswith(prefix)]
+    names = sorted({prefix + one.partition("/")[0] + "/" * ("/" in one) for one in below})
+    return names[start : start + count], start + count if start + count < len(names) else None
+
+
+def google(path: str) -> bytes:
+    query = {key: value for key, [value] in parse_qs(urlsplit(path).query).items()}
+    names, after = level(query["prefix"], int(query.get("pageToken", 0)), int(query["maxResults"]))
+    items = [
+        {"bucket": "lake", "name": name, "size": "0" if name.endswith("/") else "3", "etag": f"e{name}"}
+        for name in names
+        if not name.endswith("/") or name == query["prefix"]
+    ]
+    folders = [name for name in names if name.endswith("/") and name != query["prefix"]]
+    page = {"kind": "storage#objects", "items": items, "prefixes": folders}
+    return json.dumps(page | ({"nextPageToken": str(after)} if after else {})).encode()
+
+
+def azure(path: str) -> bytes:
+    query = {key: value for key, [value] in parse_qs(urlsplit(path).query).items()}
+    names, after = level(query["prefix"], int(query.get("marker", 0)), int(query.get("maxresults", 5000)))
+    blobs = [
+        f"<BlobPrefix><Name>{name}</Name></BlobPrefix>" if name.endswith("/") else
+        f"<Blob><Name>{name}</Name><Properties><Last-Modified>{DAY}</Last-Modified><Etag>e{name}</Etag>"
+        "<Content-Length>3</Content-Length><BlobType>BlockBlob</BlobType></Properties><Metadata/></Blob>"
+        for name in names
+    ]  # fmt: skip
+    return (
+        '<EnumerationResults ServiceEndpoint="http://x/" ContainerName="lake"><Delimiter>/</Delimiter>'
+        f"<Prefix>{query['prefix']}</Prefix><Blobs>{''.join(blobs)}</Blobs>"
+        f"<NextMarker>{after or ''}</NextMarker></EnumerationResults>"
+    ).encode()
+
+
+def test_a_listing_comes_page_by_page_and_only_a_page_that_failed_is_asked_for_again(
+    cloud: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "_PAGE_SIZE", 2)
+    attempts(monkeypatch, 2)
+    page = google if cloud.startswith("gs") else azure
+    seen: list[str] = []
+
+    def once(_: str, path: str) -> tuple[int, bytes]:
+        seen.append(path)
+        return (503, b"") if seen.count(path) == 1 else (200, page(path))
+
+    server.answer = once
+    store = ObjectStore(cloud[:2])
+    nodes = store.scan(f"{cloud}/in")
+    first = next(nodes)
+    assert len(server.asked) <= 4  # the first page may hold nothing but the folder's own object
+    found = [first, *nodes]
+    pages = Counter(server.asked)
+    assert set(pages.values()) == {2}
+    assert len(pages) > 2
+    server.answer = lambda _, path: (200, page(path))
+    assert [node.name for node in found if node.is_folder] == ["a", "c"]
+    infos = [info for info in store.fs.ls("lake/in", detail=True) if info["name"].strip("/") != "lake/in"]
+    assert sorted(found) == sorted(store._node(info) for info in infos)
+    assert {(node.size, node.version) for node in found if node.name == "1.png"} == {(3, "ein/1.png")}
