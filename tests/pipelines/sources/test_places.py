@@ -138,7 +138,7 @@ def test_names_in_two_forms_are_told_apart_in_stores_too(
     told = {open_entry(entry)[0].read().decode(): entry.name for entry in listing(root)}
     assert told == {**{name: told_name(name) for name in alike}, f"{nfd}/0.jpg": "café/0.jpg"}
     fill(root, {"café/0.jpg": b""})
-    folders = [node for node in make_unique(open_store(root).scan(root)) if node.is_folder]
+    folders = [node for node in make_unique(list(open_store(root).scan(root))) if node.is_folder]
     assert [node.refusal and node.refusal[0] for node in folders] == ["bad-name"] * 2
 
 
