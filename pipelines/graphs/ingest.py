@@ -30,10 +30,17 @@ from pipelines.shards.plan import Survey, compared, make_plan
 from pipelines.shards.planned import read_plan, units_key, write_plan
 from pipelines.shards.quarantine import REPLAY
 from pipelines.shards.replay import forget, known_to, only, readmitted
-from pipelines.shards.runs import UNREADABLE, Record, read_record, record_key, run_problems
+from pipelines.shards.runs import (
+    UNREADABLE,
+    Record,
+    read_record,
+    record_key,
+    require_shared,
+    run_problems,
+)
 from pipelines.shards.storage import Storage, open_storage, put_right, read_verified
 from pipelines.shards.surveys import entries_of, forget_unread, look_at, read_survey
-from pipelines.shards.turns import building
+from pipelines.shards.turns import building, end_attempt, sharing
 from pipelines.sources import Listing, find_objects
 from pipelines.stages.process import check_stages, decodes
 
@@ -93,6 +100,7 @@ def ingest(
         if nothing_new and not arrivals.chunks:
             return nothing_new
         stack.enter_context(building(storage))
+        stack.enter_context(sharing(storage, survey, tries=replay is not None))
         if parent is not None:
             stack.enter_context(connect())
             awake = _wake(kind, decode=decoded)
@@ -106,7 +114,7 @@ def ingest(
                 if replay is not None:
                     forget(storage, survey)
                 else:
-                    forget_unread(storage, survey, found)
+                    forget_unread(storage, survey, arrivals.chunks)
                 return nothing_new
             plan = write_plan(storage, made, modality, survey=survey, anonymous=anonymous)
             parts = {**arrivals.digests, "survey": [*digests, *arrivals.digests["survey"]]}
@@ -120,12 +128,15 @@ def ingest(
             if not tried.written:
                 forget(storage, survey, plan)
                 return nothing_new
+        require_shared(storage, f"{survey}/{plan}", tries=replay is not None)
         manifest, books = commit_run(
             storage, run=f"{survey}/{plan}", parent=parent, left_out=left_out,
             modality=modality, settings=settings_digest, classes=head["classes"], job=job,
             readmitted=readmitted(Dataset(storage, parent), survey) if parent else Books(),
         )  # fmt: skip
         del awake
+        if replay is not None:
+            end_attempt(storage, survey)
     return Outcome(manifest=manifest, books=books, added=True)
 
 
@@ -217,8 +228,9 @@ def _survey(
         if row["problem"]:
             log.warning("%s; what it told was looked at again", row["problem"])
     rows = arrivals.rows + sum(row["rows"] for row in found.values())
-    read = read_survey(storage, survey, arrivals.chunks + arrivals.parts)
-    return Survey(rows, read), [found[i]["digest"] for i in range(arrivals.chunks)]
+    digests = [found[i]["digest"] for i in range(arrivals.chunks)]
+    wanted = [*digests, *arrivals.digests["survey"]]
+    return Survey(rows, read_survey(storage, survey, len(wanted), wanted)), digests
 
 
 def _pack(storage: Storage, plan: str, report: Report) -> None:
@@ -244,7 +256,8 @@ def _run(
             return {**task({"id": unit}), "errno": 0}
         except OSError as e:  # Ray would wrap it, and lose that it was a full disk
             problem = e.strerror or str(e)
-            return {"errno": e.errno or errno.EIO, "problem": problem, "file": str(e.filename or "")}
+            code = errno.ENOENT if isinstance(e, FileNotFoundError) else errno.EIO  # stores give no number
+            return {"errno": e.errno or code, "problem": problem, "file": str(e.filename or "")}
 
     report(phase, 0, units)
     with closing(each(guarded, units, phase)) as rows:

@@ -18,6 +18,7 @@ from pipelines.shards.known import PASSING, Known
 from pipelines.shards.plain import Apart, Listed
 from pipelines.shards.spill import Spill, bucket_of, num_buckets
 from pipelines.shards.storage import Storage, put_right
+from pipelines.shards.turns import attempt
 from pipelines.shards.waiting import WAITS, name_hashes
 from pipelines.sources import Entry, Listing
 from pipelines.sources.names import batches, looked_at
@@ -62,7 +63,8 @@ def write_arrivals(
 ) -> Arrivals:  # fmt: skip
     """Store what is new of a listing, and its ids, by survey.
 
-    The survey's name is `prefix` and a digest of the settings, the parent and every new entry in its order.
+    The survey's name is `prefix` and a digest of the settings, the parent and every new entry in its order;
+    with a prefix also that of an `attempt`, which may be forgotten.
     What the `known` snapshot has looked at is left out, but for what could not be read then, and duplicates
     of what was lost. `quick`: a survey will only read the entries, not decode them, so its chunks may be
     larger. `apart` gives the rows of entries that need no survey; for a first snapshot. `spread` maps over
@@ -98,6 +100,8 @@ def write_arrivals(
             ids.add(chunk["id"].to_numpy())
             chunks += 1
         survey = prefix + ids.finish()
+        if prefix and chunks:
+            survey = attempt(storage, survey)
         digests = {
             "listing": _put(storage, folder, "chunk", [listing_key(survey, i) for i in range(chunks)]),
             "survey": _put(

@@ -93,7 +93,8 @@ class ObjectStorage(Storage):
 
     def delete(self, key: str) -> None:
         if self.files.exists(path := f"{self.root}/{key}"):
-            self.files.rm_file(path)
+            with suppress(FileNotFoundError):  # another came first
+                self.files.rm_file(path)
 
     def modified(self, key: str) -> float | None:
         try:

@@ -19,6 +19,7 @@ from pipelines.shards.known import IN_INDEX, LEFT, LEFT_OUT, Known, Record, same
 from pipelines.shards.manifest import Books
 from pipelines.shards.quarantine import DROPPED, REPLAY, dropped_tables
 from pipelines.shards.storage import Storage, read_verified
+from pipelines.shards.turns import end_attempt
 from pipelines.shards.waiting import PIECES, taken_up, waiting
 from pipelines.sources import Entry, Listing
 from pipelines.sources.names import looked_at
@@ -138,6 +139,8 @@ def readmitted(parent: Dataset, survey: str) -> Books:
 
 def forget(storage: Storage, survey: str, plan: str = "") -> None:
     """A replay that nothing came of is as if it had not been: the next one looks, and builds, again."""
+    if survey.startswith(REPLAY):
+        end_attempt(storage, survey)
     # Marks first: a plan of which they are left would be taken up again, and believed.
     folders = [f"runs/{plan}/done/", f"runs/{plan}/", f"quarantine/{plan}/"] if plan else []
     for folder in (*folders, f"runs/{survey}/"):

@@ -21,6 +21,7 @@ from pipelines.shards.planned import (
     units_key,
 )
 from pipelines.shards.storage import Storage, read_verified
+from pipelines.shards.turns import forgotten, overtaken
 
 UNREADABLE = (Corrupt, FileNotFoundError, ValueError, KeyError, TypeError, pa.ArrowException)
 
@@ -75,6 +76,22 @@ def record_of(storage: Storage, run: str) -> Record:
     if record.plan != plan:
         raise Corrupt(f"it is the record of plan {record.plan}")
     return record
+
+
+def require_shared(storage: Storage, run: str, *, tries: bool) -> None:
+    """Conflict: of the survey, that a snapshot is about to name, another builder forgot something.
+
+    `tries`: it is named by an `attempt`.
+    """
+    survey = run.rpartition("/")[0]
+    there = {*storage.list(f"runs/{survey}/")}
+    try:
+        keys = [key for key, _ in record_of(storage, run).objects(survey)]
+    except (Corrupt, FileNotFoundError) as e:
+        raise overtaken(storage) from e
+    ours = (key for key in keys if key.startswith(f"runs/{survey}/") and key not in there)
+    if any(storage.size(key) is None for key in ours) or (tries and forgotten(storage, survey)):
+        raise overtaken(storage)
 
 
 def plan_head(storage: Storage, plan: str) -> dict[str, Any]:

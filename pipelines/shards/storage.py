@@ -126,9 +126,13 @@ def put_right(storage: Storage, key: str, content: bytes | Path) -> None:
     """Put what belongs at `key`; what a run that died left there, and was damaged since, is replaced."""
     if not storage.put(key, content):
         content = content.read_bytes() if isinstance(content, Path) else content
-        if storage.get(key) != content:
+        try:
+            if storage.get(key) == content:
+                return
             log.warning("%s in %s was damaged; it is written anew", key, storage.url)
-            storage.replace(key, content)
+        except FileNotFoundError:  # who left it has removed it since
+            pass
+        storage.replace(key, content)
 
 
 class LocalStorage(Storage):

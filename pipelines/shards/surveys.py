@@ -1,7 +1,8 @@
 """A survey's files: how a part is made, and how each is made anew from the others when it is damaged."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ from pipelines.shards.arrivals import (
     survey_key,
 )
 from pipelines.shards.known import PASSING
+from pipelines.shards.manifest import Conflict
 from pipelines.shards.marks import SURVEY, marked
 from pipelines.shards.plain import Listed, apart
-from pipelines.shards.plan import READERS, Survey, compared
+from pipelines.shards.plan import READERS, compared
 from pipelines.shards.planned import left_out_key, read_plan, unit_key
-from pipelines.shards.runs import UNREADABLE, Record
+from pipelines.shards.runs import UNREADABLE, Record, record_key
 from pipelines.shards.storage import Storage, read_verified
 from pipelines.sources import Entry
 from pipelines.stages.survey import survey_entries
@@ -54,19 +56,41 @@ def entries_of(part: pa.Table) -> list[str]:
     return [text for i, text in enumerate(texts) if not i or text != texts[i - 1]]
 
 
-def read_survey(storage: Storage, survey: str, parts: int) -> Callable[[list[str]], Iterator[pa.Table]]:
-    """What reads these columns of a stored survey, part by part."""
+def read_survey(
+    storage: Storage, survey: str, parts: int, wanted: Sequence[str] = ()
+) -> Callable[[list[str]], Iterator[pa.Table]]:
+    """What reads these columns of a stored survey, part by part, each with the `wanted` BLAKE3.
 
-    def read(columns: list[str]) -> Iterator[pa.Table]:
-        return ahead(lambda i: _table(storage, survey_key(survey, i), columns), range(parts), READERS)
+    Conflict: one has another by now.
+    """
 
-    return read
+    def part(i: int, columns: list[str]) -> pa.Table:
+        def parse(content: bytes) -> pa.Table:
+            if wanted and blake3.blake3(content).hexdigest() != wanted[i]:
+                table = from_parquet(content, columns)  # Corrupt, where it is only damaged
+                raise Conflict(
+                    f"another builder of {storage.url} looked at {table.num_rows} entries anew meanwhile; "
+                    "run the same job again"
+                )
+            return from_parquet(content, columns)
+
+        return read_verified(storage, survey_key(survey, i), parse)
+
+    return lambda columns: ahead(partial(part, columns=columns), range(parts), READERS)
 
 
-def forget_unread(storage: Storage, survey: str, found: Survey) -> None:
+def forget_unread(storage: Storage, survey: str, parts: int) -> None:
     """A run that nothing came of leaves no part that could not be read: the next one looks again."""
-    for i, table in enumerate(found.read(["reason"])):
-        if pc.any(pc.is_in(table["reason"], pa.array(PASSING))).as_py():
+
+    def unread(i: int) -> bool:
+        try:
+            table = _table(storage, survey_key(survey, i), ["reason"])
+        except FileNotFoundError:  # another builder of the same forgot it first
+            return False
+        return bool(pc.any(pc.is_in(table["reason"], pa.array(PASSING))).as_py())
+
+    for i, forgets in enumerate(ahead(unread, range(parts), READERS)):
+        if forgets and storage.size(record_key(survey)) is None:  # else somebody needs it
             storage.delete(survey_key(survey, i))
 
 

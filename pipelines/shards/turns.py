@@ -1,6 +1,7 @@
 """Builders and gc keep out of each other's way: each says that it is at work, then looks for the other.
 
 Whoever comes second sees the first, whatever the order of their steps, because both write before they read.
+Builders of the same thing share what they write, until one of them forgets it.
 """
 
 import time
@@ -9,6 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import blake3
+
+from pipelines.seal import Corrupt
 from pipelines.shards.manifest import Conflict
 from pipelines.shards.storage import Storage
 
@@ -31,6 +35,58 @@ def building(storage: Storage) -> Iterator[None]:
         yield
     finally:
         storage.delete(mark)
+
+
+def attempt(storage: Storage, survey: str) -> str:
+    """A name of its own for a try at this survey, which whoever begins before it is forgotten shares.
+
+    A later try gets another name: what is forgotten slowly is nothing that somebody works on anew.
+    """
+    storage.create(_attempt_key(survey), uuid.uuid4().bytes)
+    if not (which := _which(storage, survey)):
+        raise overtaken(storage)
+    return f"{survey}-{which}"
+
+
+def forgotten(storage: Storage, survey: str) -> bool:
+    """Whether what `attempt` named this survey for is over."""
+    name, _, mine = survey.rpartition("-")
+    return _which(storage, name) != mine
+
+
+def end_attempt(storage: Storage, survey: str) -> None:
+    """It is over, and nobody who shares it may commit; to be called before any of it is removed."""
+    if not forgotten(storage, survey):
+        storage.delete(_attempt_key(survey.rpartition("-")[0]))
+
+
+@contextmanager
+def sharing(storage: Storage, survey: str, *, tries: bool) -> Iterator[None]:
+    """Work on files of a survey, by `tries` named by `attempt`. Conflict: another builder forgot them."""
+    try:
+        yield
+    except (OSError, AssertionError, Corrupt) as e:
+        lost = isinstance(e, FileNotFoundError) and f"runs/{survey}/" in f"{e}"
+        if lost or (tries and forgotten(storage, survey)):
+            raise overtaken(storage) from e
+        raise
+
+
+def _attempt_key(survey: str) -> str:
+    # No leftover to gc: it is older than what is written by its name, and a try may take long.
+    return f"runs/{survey}/attempt"
+
+
+def _which(storage: Storage, survey: str) -> str:
+    try:
+        return str(blake3.blake3(storage.get(_attempt_key(survey))).hexdigest()[:8])
+    except FileNotFoundError:
+        return ""
+
+
+def overtaken(storage: Storage) -> Conflict:
+    """What to tell whoever shared files that are gone."""
+    return Conflict(f"another builder of {storage.url} ended meanwhile with nothing new; run the same again")
 
 
 @contextmanager
