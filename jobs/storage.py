@@ -13,7 +13,7 @@ from pipelines.shards.dataset import Dataset
 from pipelines.shards.difference import difference, open_snapshot
 from pipelines.shards.gc import AGE_S, collect
 from pipelines.shards.repair import repair as repaired
-from pipelines.shards.replay import in_quarantine
+from pipelines.shards.replay import to_replay
 from pipelines.shards.storage import open_storage
 from pipelines.shards.trial import probe, try_storage
 
@@ -79,7 +79,7 @@ def _replay(dataset: str, reason: str | None, source: str | None) -> int:
     from jobs.ingest import ingest_dataset
 
     before = Dataset.open(dataset)
-    names = frozenset(name for name, why in in_quarantine(before) if reason in (None, why))
+    names = to_replay(before, reason)
     if not names:
         print(f"{dataset}: nothing in quarantine" + (f" with reason {reason}" if reason else ""))
         return OK

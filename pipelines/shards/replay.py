@@ -1,7 +1,8 @@
 """Another try for what lies in quarantine, after a fix of the files, of the machine or of rayloom.
 
 An object of which a piece lies there is looked at as a whole. Its pieces that are written, filtered out or
-duplicates keep their place; what else it gives now comes in, instead of what lay in quarantine of it.
+duplicates keep their place; what else it gives now comes in, instead of what lay in quarantine of it. Along
+with it come its copies that wait for a replay: it may be away by now, and one of them be written instead.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ from pipelines.shards.manifest import Books
 from pipelines.shards.quarantine import DROPPED, REPLAY, dropped_tables
 from pipelines.shards.storage import Storage, read_verified
 from pipelines.shards.turns import end_attempt
-from pipelines.shards.waiting import PIECES, taken_up, waiting
+from pipelines.shards.waiting import PIECES, WAITS, keys_of, name_hashes, taken_up, waiting
 from pipelines.sources import Entry, Listing
 from pipelines.sources.names import looked_at
 
@@ -37,7 +38,7 @@ class _Replayed(Known):
         return told
 
     def left_out(self) -> Iterator[pa.Table]:
-        for table in left_out(self._dataset, [*LEFT_OUT, "suffix", "status"]):
+        for table in left_out(self._dataset, [*LEFT_OUT, "suffix", "status"], held=WAITS):
             yield table.filter(pc.is_in(table["name"], self._names))
 
     def ids(self) -> Iterator[NDArray[np.int64]]:
@@ -52,7 +53,7 @@ class _Replayed(Known):
             if record["row"] == IN_INDEX:
                 written[piece] = record
             elif record["row"] == LEFT:
-                (again if record["status"] == "quarantined" else elsewhere).add(piece)
+                (again if record["status"] in ("quarantined", WAITS) else elsewhere).add(piece)
         done: list[int] = []
         changed: list[int] = []
         for record in records:
@@ -90,20 +91,25 @@ def names_of(storage: Storage, survey: str) -> set[str]:
     return names
 
 
-def left_out(dataset: Dataset, columns: list[str] | None = None) -> Iterator[pa.Table]:
+def left_out(
+    dataset: Dataset, columns: list[str] | None = None, *, held: str = "duplicate"
+) -> Iterator[pa.Table]:
     """What was left out, as DROPPED or its `columns`, name and status among them, file by file.
 
     What a replay looked at no longer lies in quarantine as earlier runs left it; nor is a duplicate one when
-    what it was one of was lost, and a later run has looked at it again.
+    what it was one of was lost, and a later run has looked at it again. `held`: a status for those that wait
+    for a replay.
     """
     waits = waiting(dataset)
-    read = columns if columns is None or not len(waits.past) else [*dict.fromkeys([*columns, *PIECES])]
+    waits = waits._replace(rows=waits.held)
+    told = len(waits.past) + len(waits.held) > 0
+    read = columns if columns is None or not told else [*dict.fromkeys([*columns, *PIECES])]
     storage, manifest = dataset.storage, dataset.manifest
     replays = [(i, run.partition("/")[0]) for i, run in enumerate(manifest.plans) if run.startswith(REPLAY)]
     looked = [(i, pa.array(sorted(names_of(storage, survey)), pa.string())) for i, survey in replays]
     for number, table in dropped_tables(storage, manifest, read):
-        if len(waits.past):
-            table = waits.told(table, number).select(columns or DROPPED.names)
+        if told:
+            table = waits.told(table, number, held).select(columns or DROPPED.names)
         for names in (names for i, names in looked if i > number):
             gone = pc.and_(pc.equal(table["status"], "quarantined"), pc.is_in(table["name"], names))
             table = table.filter(pc.invert(gone))
@@ -127,14 +133,29 @@ def in_quarantine(dataset: Dataset) -> Iterator[tuple[str, str]]:
         )
 
 
+def to_replay(dataset: Dataset, reason: str | None = None) -> frozenset[str]:
+    """Names of what lies in quarantine, for this reason or any, and of copies that wait for a replay."""
+    names = frozenset(name for name, why in in_quarantine(dataset) if reason in (None, why))
+    waits = waiting(dataset)
+    lost = waits.lost[np.isin(waits.lost["name"], name_hashes([*names]))]
+    if not len(held := waits.held[np.isin(waits.held["root"], keys_of(lost))]):
+        return names
+    waits = waits._replace(rows=held)
+    for number, table in dropped_tables(dataset.storage, dataset.manifest, PIECES):
+        table = waits.told(table, number, WAITS)
+        names |= {*table.filter(pc.equal(table["status"], WAITS))["name"].to_pylist()}
+    return names
+
+
 def readmitted(parent: Dataset, survey: str) -> Books:
     """What of quarantine and duplicates in the books of `parent` the run of `survey` counts anew."""
+    count = taken_up(parent, survey)
+    books = Books(inputs=count, duplicates=count)
     if not survey.startswith(REPLAY):
-        count = taken_up(parent, survey)
-        return Books(inputs=count, duplicates=count)
+        return books
     again = names_of(parent.storage, survey)
     count = sum(name in again for name, _ in in_quarantine(parent))
-    return Books(inputs=count, quarantined=count)
+    return books + Books(inputs=count, quarantined=count)
 
 
 def forget(storage: Storage, survey: str, plan: str = "") -> None:

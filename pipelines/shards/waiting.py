@@ -1,7 +1,8 @@
 """Duplicates of what was lost: what was to stay instead of them could not be written when it was packed.
 
 They wait: the next run looks at them again and writes one of them. What became of them then is in the account
-of that run, and no longer in that of the run which dropped them.
+of that run, and no longer in that of the run which dropped them. Copies of what failed for its content would
+fail as well: they wait for a replay, which looks at them along with what it admits.
 """
 
 import re
@@ -14,16 +15,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 import modalities
+from pipelines.jsontext import loads
 from pipelines.parquet import from_parquet
 from pipelines.seal import Corrupt
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.marks import hash64, suffix_of
 from pipelines.shards.quarantine import REPLAY, dropped_keys
 from pipelines.shards.storage import Storage, read_verified
-from pipelines.sources import Entry
 
 WAITS: Final = "waits"  # a status instead of duplicate
 PIECES: Final = ["status", "name", "suffix", "content"]  # columns that `Waiting.told` needs
+OWN: Final = ("unreadable", "changed", "name-clash", "does-not-fit")  # reasons that copies may not share
 _ROW = np.dtype(
     [
         ("run", "<i8"),
@@ -31,23 +33,26 @@ _ROW = np.dtype(
         ("part", "<u8"),  # of the name and the suffix
         ("piece", "<u8"),  # and of the content
         ("root", "<u8"),  # of a duplicate: the name or the part that was lost
+        ("held", "?"),  # it was lost for its content, or has the bytes of what was
     ]
 )
 Rows = NDArray[Any]  # of _ROW
 Hashes = NDArray[np.uint64]
+_NAME = r'"name":"(?P<name>(?:[^"\\]|\\.)*)"'  # quotes in other texts of an entry are escaped
 
 
 class Waiting(NamedTuple):
     """Hashes of what waits in a snapshot, of what waited in an earlier one, and of what was lost."""
 
-    rows: Rows
+    rows: Rows  # for the next run
+    held: Rows  # for a replay
     past: Rows  # a later run has looked at them again
     lost: Rows  # quarantined when it was packed, and not written since
 
     @property
     def names(self) -> Hashes:
         """Of whatever a snapshot may have some pieces of, while others are to be written yet."""
-        return np.unique(np.concatenate([self.rows["name"], self.lost["name"]]))
+        return np.unique(np.concatenate([some["name"] for some in (self.rows, self.held, self.lost)]))
 
     def told(self, table: pa.Table, run: int, status: str = "duplicate") -> pa.Table:
         """What `run` left out, with PIECES, but for what is in the past; what waits gets this status."""
@@ -70,7 +75,7 @@ def waiting(dataset: Dataset) -> Waiting:
     books, job = dataset.manifest.books, dataset.manifest.job
     if not books.duplicates + books.quarantined or job.get("dedup") == "none":
         nothing = np.empty(0, _ROW)
-        return Waiting(nothing, nothing, nothing)
+        return Waiting(nothing, nothing, nothing, nothing)
     try:
         return _waiting(dataset)
     except FileNotFoundError as e:
@@ -78,25 +83,26 @@ def waiting(dataset: Dataset) -> Waiting:
 
 
 def _waiting(dataset: Dataset) -> Waiting:
-    rows = past = lost = np.empty(0, _ROW)
+    wait = past = lost = np.empty(0, _ROW)
     for number, run in enumerate(dataset.manifest.plans):
         survey, _, plan = run.rpartition("/")
         if len(lost):
-            listed = listed_of(dataset.storage, survey, np.concatenate([rows["name"], lost["name"]]))
-            taken = np.isin(rows["name"], listed) & (not survey.startswith(REPLAY))
-            past, rows = np.concatenate([past, rows[taken]]), rows[~taken]
+            listed = listed_of(dataset.storage, survey, np.concatenate([wait["name"], lost["name"]]))
+            taken = np.isin(wait["name"], listed) & (wait["held"] == survey.startswith(REPLAY))
+            past, wait = np.concatenate([past, wait[taken]]), wait[~taken]
             if np.isin(lost["name"], listed).any():
                 lost = lost[~np.isin(lost["piece"], _written(dataset, plan))]
-                rows = rows[np.isin(rows["root"], _keys(lost))]
+                wait = wait[np.isin(wait["root"], keys_of(lost))]
         if len(failed := _failed(dataset.storage, plan, number)):
             lost = np.concatenate([lost, failed])
-            rows = np.concatenate([rows, _duplicates(dataset.storage, plan, number, _keys(failed))])
-    return Waiting(rows, past, lost)
+            wait = np.concatenate([wait, _duplicates(dataset.storage, plan, number, failed)])
+    return Waiting(wait[~wait["held"]], wait[wait["held"]], past, lost)
 
 
 def taken_up(dataset: Dataset, survey: str) -> int:
     """How many of those that wait in a snapshot the run of this survey, its next one, looks at again."""
-    names = waiting(dataset).rows["name"]
+    waits = waiting(dataset)
+    names = (waits.held if survey.startswith(REPLAY) else waits.rows)["name"]
     return int(np.isin(names, listed_of(dataset.storage, survey, names)).sum()) if len(names) else 0
 
 
@@ -107,9 +113,14 @@ def listed_of(storage: Storage, survey: str, names: Hashes) -> Hashes:
     found = [np.empty(0, np.uint64)]
     for i in range(len(read_record(storage, survey).listing)):
         key = f"runs/{survey}/listing/{i:06}.parquet"
-        texts = read_verified(storage, key, from_parquet)["entry"].to_pylist()
-        found.append(np.intersect1d(name_hashes([Entry.from_json(text).name for text in texts]), names))
+        found.append(np.intersect1d(name_hashes(_names_in(read_verified(storage, key, from_parquet))), names))
     return np.concatenate(found)
+
+
+def _names_in(listing: pa.Table) -> list[str]:
+    """As `Entry.from_json` reads them, without the rest: millions are read for the few that wait."""
+    told = pc.struct_field(pc.extract_regex(listing["entry"], _NAME), "name").to_pylist()
+    return [loads(f'"{name}"') if "\\" in name else name for name in told]
 
 
 def name_hashes(names: list[str]) -> Hashes:
@@ -130,7 +141,7 @@ def _rows(table: pa.Table, run: int) -> Rows:
     return rows
 
 
-def _keys(rows: Rows) -> Hashes:
+def keys_of(rows: Rows) -> Hashes:
     """What duplicates of these may call them."""
     return np.unique(np.concatenate([rows["name"], rows["part"]]))
 
@@ -143,29 +154,36 @@ def _failed(storage: Storage, plan: str, run: int) -> Rows:
     planned = left_out_key(plan, 0)[:-14]
     for key in dropped_keys(storage, plan):
         if not key.startswith(planned):
-            table = read_verified(storage, key, lambda content: from_parquet(content, PIECES))
-            found.append(_rows(table.filter(pc.equal(table["status"], "quarantined")), run))
+            table = read_verified(storage, key, lambda content: from_parquet(content, [*PIECES, "reason"]))
+            table = table.filter(pc.equal(table["status"], "quarantined"))
+            rows = _rows(table, run)
+            rows["held"] = pc.invert(pc.is_in(table["reason"], pa.array(OWN))).to_numpy()
+            found.append(rows)
     return np.concatenate(found)
 
 
-def _duplicates(storage: Storage, plan: str, run: int, lost: Hashes) -> Rows:
-    """Duplicates of what was lost, and duplicates of these."""
-    rows, keys, roots = np.empty(0, _ROW), lost, lost
+def _duplicates(storage: Storage, plan: str, run: int, lost: Rows) -> Rows:
+    """Duplicates of what was lost, and duplicates of these; held where the bytes are those of what is."""
+    rows = np.empty(0, _ROW)
+    whole = np.zeros(len(lost), bool)  # by a name alone they are not of the same bytes
     while True:
+        keys = np.concatenate([lost["name"], lost["part"], rows["name"], rows["part"]])
+        keys, first = np.unique(keys, return_index=True)
+        roots = np.concatenate([lost["name"], lost["part"], rows["root"], rows["root"]])[first]
+        held = np.concatenate([whole, lost["held"], rows["held"], rows["held"]])[first]
         found = [np.empty(0, _ROW)]
         for table in _planned(storage, plan):
             of = _of(table)
             at = np.minimum(np.searchsorted(keys, of), len(keys) - 1)
             mine = keys[at] == of
-            some = _rows(table.filter(pa.array(mine)), run)
-            some["root"] = roots[at[mine]]
+            table, at = table.filter(pa.array(mine)), at[mine]
+            some = _rows(table, run)
+            some["root"] = roots[at]
+            some["held"] = held[at] & pc.equal(table["reason"], "same-bytes").to_numpy()
             found.append(some)
         if len(more := np.concatenate(found)) == len(rows):
-            return rows
+            return more
         rows = more
-        keys = np.concatenate([lost, rows["name"], rows["part"]])
-        keys, first = np.unique(keys, return_index=True)
-        roots = np.concatenate([lost, rows["root"], rows["root"]])[first]
 
 
 def _planned(storage: Storage, plan: str) -> Iterator[pa.Table]:

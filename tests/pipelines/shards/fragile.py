@@ -28,7 +28,7 @@ from pipelines.shards.pack import pack_unit
 from pipelines.shards.plan import Survey, compared, make_plan
 from pipelines.shards.planned import write_plan
 from pipelines.shards.quarantine import REPLAY
-from pipelines.shards.replay import forget, in_quarantine, known_to, only, readmitted
+from pipelines.shards.replay import forget, known_to, only, readmitted, to_replay
 from pipelines.shards.runs import Record, record_key
 from pipelines.shards.storage import LocalStorage
 from pipelines.sources import Entry, list_source
@@ -59,6 +59,7 @@ class World:
         self.settings = {**SETTINGS, **settings}
         self.storage = LocalStorage(folder / "data")
         self.broken: set[tuple[float, int]] = set()  # seed of a cloud, number of a tile
+        self.why = "broken"  # the reason code
         self.packing = False
         self.gone: set[str] = set()  # files that are away while a run packs
 
@@ -71,7 +72,7 @@ class World:
     def fragile(self, arrays: Arrays) -> Arrays:
         x, _, z = arrays["points"].min(axis=0)
         if self.packing and (int(z), int(x // 10)) in self.broken:
-            raise BadSample("broken", "the machine fails for this tile")
+            raise BadSample(self.why, "the machine fails for this tile")
         return arrays
 
     def run(self, *, replay: bool = False, fresh: str = "") -> Dataset:
@@ -79,7 +80,7 @@ class World:
         storage = LocalStorage(self.folder / fresh) if fresh else self.storage
         parent = manifests.load(storage) if manifests.latest(storage) is not None else None
         before = Dataset(storage, parent) if parent else None
-        names = frozenset(name for name, _ in in_quarantine(before)) if replay and before else None
+        names = to_replay(before) if replay and before else None
         known = known_to(before, names) if before else None
         arrivals = write_arrivals(
             storage, only(entries(self.source), names), settings="s", known=known,

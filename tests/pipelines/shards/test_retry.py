@@ -114,6 +114,14 @@ def test_a_run_has_one_budget_of_retries() -> None:
     assert retry("x", failing(3, Answer(500))) == "done"
 
 
+def test_a_retry_that_was_refused_is_not_counted_as_one() -> None:
+    budget = Budget(share=0.5, floor=2)
+    assert [budget.take() for _ in range(50)] == [True, True] + [False] * 48
+    budget.count()
+    budget.count()
+    assert (budget.take(), budget.take()) == (True, False)
+
+
 @pytest.mark.parametrize(
     "error",
     [

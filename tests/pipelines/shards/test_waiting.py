@@ -5,12 +5,17 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from pipelines.seal import Corrupt
 from pipelines.shards import arrivals, known
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.manifest import Books
-from pipelines.shards.waiting import waiting
+from pipelines.shards.planned import head_key, left_out_key
+from pipelines.shards.replay import to_replay
+from pipelines.shards.waiting import OWN, _names_in, waiting
+from pipelines.sources import Entry, Part
 from pipelines.stages.survey import survey_entries
 from tests.pipelines.shards.fragile import KIND, SETTINGS, World, entries, gone, in_order, tile, written
 
@@ -75,11 +80,81 @@ def test_only_the_pieces_that_were_lost_come_in_from_elsewhere(world: Any, dedup
     w.broken = set()
     w.cloud("c.xyz", 3, 1)
     second = in_order(w.run())
-    assert written(second).keys() == {("a.xyz", tile(0)), ("a.xyz", tile(2)), ("b.xyz", tile(1))}
+    other = (
+        "b.xyz" if dedup == "content" else "c.xyz"
+    )  # copies of what failed wait for a replay, new ones not
+    assert written(second).keys() == {("a.xyz", tile(0)), ("a.xyz", tile(2)), (other, tile(1))}
     assert second.manifest.books == Books(inputs=9, written=3, quarantined=1, duplicates=5)
     assert not lost(w, second)
     assert w.run(replay=True).manifest == second.manifest, "of the piece that was lost there is another"
     assert w.run().manifest == second.manifest
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_copies_of_what_failed_for_its_content_come_in_with_a_replay_and_cost_no_runs(
+    world: Any, stays: bool
+) -> None:
+    w = world(dedup="exact")
+    for name in ("a.xyz", "b.xyz", "c.xyz"):
+        w.cloud(name, 2, 1)
+    w.broken = {(1, 0), (1, 1)}
+    first = in_order(w.run())
+    assert (len(waiting(first).rows), len(waiting(first).held)) == (0, 4)
+    assert w.run().manifest == w.run(replay=True).manifest == first.manifest
+    assert to_replay(first) == to_replay(first, "broken") == {"a.xyz", "b.xyz", "c.xyz"}
+    assert to_replay(first, "unreadable") == frozenset()
+    w.broken = {(1, 1)}
+    if not stays:
+        (w.source / "a.xyz").unlink()
+    half = in_order(w.run(replay=True))
+    name = "a.xyz" if stays else "b.xyz"
+    assert written(half).keys() == {(name, tile(0))}
+    w.broken = set()
+    last = in_order(w.run(replay=True))
+    assert written(last).keys() == {(name, tile(0)), (name, tile(1))}
+    assert last.manifest.books.inputs == 6
+    assert w.run().manifest == w.run(replay=True).manifest == last.manifest
+
+
+@pytest.mark.parametrize("why", OWN)
+def test_copies_of_what_failed_for_its_own_sake_come_in_with_the_next_run(world: Any, why: str) -> None:
+    w = world(dedup="exact")
+    for name in ("a.xyz", "b.xyz"):
+        w.cloud(name, 1, 1)
+    w.broken, w.why = {(1, 0)}, why
+    assert len(waiting(in_order(w.run())).rows) == 1
+    w.broken = set()
+    (w.source / "a.xyz").unlink()
+    assert written(in_order(w.run())).keys() == {("b.xyz", tile(0))}
+
+
+def test_a_lost_file_that_tells_what_waits_is_said_with_what_to_do(world: Any) -> None:
+    w = world(dedup="exact")
+    for name in ("a.xyz", "b.xyz"):
+        w.cloud(name, 1, 1)
+    w.gone = {"a.xyz"}
+    dataset = in_order(w.run())
+    plan = dataset.plans()[0]
+    for key in (left_out_key(plan, 0), head_key(plan)):
+        content = w.storage.get(key)
+        w.storage.delete(key)
+        with pytest.raises(Corrupt, match=f"{key} is lost; run rayloom check, then rayloom repair"):
+            waiting(dataset)
+        w.storage.put(key, content)
+    assert len(waiting(dataset).rows) == 1
+
+
+@pytest.mark.parametrize("name", ["a.xyz", 'q"uo\\te\n.xyz', '"name":"x', "caf\u00e9\u2028\U0001f600.xyz"])
+def test_the_names_in_a_listing_are_those_of_its_entries(name: str) -> None:
+    said = f'{name}","name":"{name}'
+    part = Part("file:/" + said, 1)
+    made = [
+        Entry(name=name, content=part, group=said),
+        Entry(name=name, content=part, group=said, label=said, caption=said, companions={"name": part}),
+        Entry(name=name, content=part, group=said, refusal=("name", said), sidecars={"name": part}),
+    ]
+    listing = pa.table({"entry": [entry.to_json() for entry in made]})
+    assert _names_in(listing) == [Entry.from_json(text).name for text in listing["entry"].to_pylist()]
 
 
 def test_a_new_copy_brings_in_the_piece_that_the_old_one_lost(world: Any) -> None:
