@@ -31,14 +31,7 @@ from pipelines.shards.manifest import (
     read_head,
     shard_list,
 )
-from pipelines.shards.pack import (
-    Built,
-    Done,
-    build_unit,
-    done_key,
-    read_done,
-    seal_done,
-)
+from pipelines.shards.pack import Built, Done, build_unit, done_key, read_done, seal_done
 from pipelines.shards.plan import Plan, Survey, make_plan
 from pipelines.shards.planned import is_of_plan, name_of, read_plan, read_unit, write_plan
 from pipelines.shards.quarantine import REPLAY, dropped_at, dropped_key
@@ -256,7 +249,7 @@ def _units(storage: Storage, manifest: Manifest, damaged: set[str]) -> Iterator[
                 storage.replace(done_key(plan, unit), seal_done(plan, unit, done))
                 yield done_key(plan, unit)
             else:
-                yield from _unit(storage, plan, unit, head, wanted, damaged)
+                yield from _unit(dataset, plan, unit, head, wanted, damaged)
 
 
 def _firsts(dataset: Dataset, damaged: set[str]) -> dict[str, Shard]:
@@ -282,8 +275,9 @@ def _marked_anew(dataset: Dataset, plan: str, unit: int, firsts: Mapping[str, Sh
 
 
 def _unit(
-    storage: Storage, plan: str, unit: int, head: dict[str, Any], wanted: dict[str, Shard], damaged: set[str]
+    dataset: Dataset, plan: str, unit: int, head: dict[str, Any], wanted: dict[str, Shard], damaged: set[str]
 ) -> Iterator[str]:
+    storage = dataset.storage
     try:
         planned = read_unit(storage, plan, unit)
     except UNREADABLE:
@@ -292,7 +286,9 @@ def _unit(
     tries: list[Try] = [(planned, True, None), (planned, False, None)]  # as listed; or moved or touched since
     # What was left out may be mended since, or gone: its rows are not built, where they are still told.
     told: list[Try] = list(_left_out(storage, plan, unit, mark, planned))
-    for rows, as_listed, known in [*tries, *told] if mark else [*told, *tries]:
+    if not mark:  # where all are left out, it may be by a worker that saw less than the one who counts
+        tries, told = [one for one in told if one[0]] + tries, [one for one in told if not one[0]]
+    for rows, as_listed, known in [*tries, *told]:
         with storage.staging() as folder:
             try:
                 built = build_unit(rows, head, folder, as_listed=as_listed)
@@ -303,10 +299,22 @@ def _unit(
                 counts = {**known.counts, "written": len(rows)}
                 built = replace(built, done=replace(known, shard=built.done.shard, counts=counts))
             shard = built.done.shard
-            fits = wanted.get(shard.digest) == shard if shard else known and not rows
+            fits = wanted.get(shard.digest) == shard if shard else known and not rows and not _untold(dataset)
             if built.done == mark if mark else fits:
                 yield from _placed(storage, plan, unit, built, damaged)
                 return
+
+
+def _untold(dataset: Dataset) -> bool:
+    """Whether some shard is named by no mark: a unit without its mark has written it, and not nothing."""
+    storage, marks = dataset.storage, list[Done | None]()
+    try:
+        for plan in dataset.plans():
+            marks += (_mark(storage, plan, unit) for unit in range(read_plan(storage, plan)["units"]))
+    except UNREADABLE:
+        return True
+    named = {mark.shard.digest for mark in marks if mark and mark.shard}
+    return any(shard.digest not in named for shard in dataset.manifest.shards)
 
 
 def _left_out(storage: Storage, plan: str, unit: int, mark: Done | None, planned: list[Row]) -> Iterator[Try]:

@@ -384,6 +384,51 @@ def test_what_could_not_be_read_is_tried_again_by_every_run(
     assert (after.added, after.books.written) == (True, 1)
 
 
+@pytest.mark.parametrize("mended", [False, True])
+@pytest.mark.parametrize("moment", [0, 1])
+def test_a_run_whose_survey_another_one_forgot_commits_nothing_of_it(
+    moment: int, mended: bool, job: Callable[..., IngestJob], source: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Another run of the same begins and ends within this one: before it has looked, or right after."""
+    monkeypatch.setenv("RAYLOOM_ALLOW_PRIVATE_HOSTS", "1")
+    monkeypatch.setattr(graph, "each", lambda work, units, what: (work(unit) for unit in range(units)))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(source))
+    others: list[bool] = []
+
+    class Other:
+        def __init__(self, *_: Any) -> None: ...
+
+        def __call__(self, phase: str, done: int, _: int) -> None:
+            if (phase, done) == ("survey", moment) and not others:
+                others.append(True)
+                others[0] = ingest_dataset(given).added
+                if mended:
+                    shutil.copyfile(source / "cat/003.jpg", source / "later.jpg")
+                    others.append(ingest_dataset(given).added)
+
+        def close(self) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        urls = [f"http://127.0.0.1:{server.server_port}/{name}.jpg" for name in ("cat/001", "later")]
+        (tmp_path / "table.csv").write_text("\n".join(["uri", *urls]))
+        given = job(source={"uri": str(tmp_path / "table.csv")}, quarantine={"max_share": 1.0})
+        first = ingest_dataset(given).manifest
+        with monkeypatch.context() as patch:
+            patch.setattr("jobs.ingest.Progress", Other)
+            if moment:
+                with pytest.raises(Conflict, match="run the same"):
+                    ingest_dataset(given)
+            else:
+                assert ingest_dataset(given).added == mended
+        last = ingest_dataset(given).manifest
+        server.shutdown()
+    assert others == [False, True][: 1 + mended]
+    assert (last.number, last.books.closed) == (first.number + mended, True)
+    assert Dataset.open(given.output).check()["ok"]
+
+
 def test_a_label_that_changes_under_a_snapshot_is_a_conflict(
     job: Callable[..., IngestJob], source: Path
 ) -> None:

@@ -11,7 +11,9 @@ from PIL import Image
 from jobs import storage as commands
 from jobs.config.schema import IngestJob
 from jobs.ingest import ingest_dataset
+from pipelines.graphs import ingest as graph
 from pipelines.shards.dataset import Dataset
+from pipelines.shards.manifest import Conflict
 from pipelines.shards.storage import open_storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -60,6 +62,56 @@ def test_a_replay_admits_what_was_mended_and_nothing_else(tmp_path: Path, capsys
     assert commands.repair(data) == 0
     assert commands.diff(f"{data}@1", data) == 1
     assert "+ new" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("moment", [("survey", 0), ("survey", 1), ("pack", 0), ("pack", 1)])
+def test_of_two_replays_at_once_one_is_a_conflict_and_nothing_of_it_is_kept(
+    moment: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other begins and ends within this one, and could read nothing."""
+    monkeypatch.setattr(graph, "each", lambda work, units, what: (work(unit) for unit in range(units)))
+    source, data = tmp_path / "source", str(tmp_path / "data")
+    source.mkdir()
+    (source / "0.png").write_bytes(picture(0))
+    (source / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n cut short")
+    job = IngestJob.model_validate(
+        {"kind": "ingest", "modality": "image", "source": {"uri": str(source)}, "output": data, "dedup": "near",
+         "quarantine": {"max_share": 1.0}}
+    )  # fmt: skip
+    first = ingest_dataset(job).manifest
+    codes: list[int] = []
+
+    class Other:
+        def __init__(self, *_: Any) -> None: ...
+
+        def __call__(self, phase: str, done: int, _: int) -> None:
+            if (phase, done) == moment and not codes:
+                codes.append(-1)
+                if moment == ("pack", 0):  # it was there for the survey, and is away while the other packs
+                    (source / "a.png").rename(tmp_path / "away.png")
+                codes[0] = commands.replay(data)
+                if moment == ("pack", 0):
+                    (tmp_path / "away.png").rename(source / "a.png")
+
+        def close(self) -> None: ...
+
+    if moment[0] == "pack":
+        (source / "a.png").write_bytes(picture(50))
+    with monkeypatch.context() as patch:
+        patch.setattr("jobs.ingest.Progress", Other)
+        if moment == ("pack", 1):  # the other finds all done, and commits the same
+            assert commands.replay(data) == 0
+        else:
+            with pytest.raises(Conflict, match="ended meanwhile with nothing new; run the same again"):
+                commands.replay(data)
+            assert Dataset.open(data).manifest == first
+    assert codes == [0]
+    (source / "a.png").write_bytes(picture(50))
+    commands.replay(data)
+    dataset = Dataset.open(data)
+    assert (dataset.manifest.number, dataset.manifest.books.written) == (1, 2)
+    assert dataset.check()["ok"]
+    assert not [key for key in open_storage(data).list("runs/") if key.endswith("attempt")]
 
 
 def test_another_source_is_that_of_one_replay_alone(tmp_path: Path, capsys: Any) -> None:

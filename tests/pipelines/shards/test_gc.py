@@ -10,12 +10,23 @@ import pytest
 
 from jobs.chaos.small import build, make_pictures, survey, work_on
 from pipelines.seal import Corrupt
+from pipelines.shards.arrivals import survey_key
 from pipelines.shards.check import find_problems
 from pipelines.shards.gc import collect
 from pipelines.shards.manifest import Conflict, load
 from pipelines.shards.pack import pack_unit
+from pipelines.shards.runs import Record, record_key, require_shared
 from pipelines.shards.storage import LocalStorage, Storage
-from pipelines.shards.turns import COLLECTING, STARTED, building, collecting
+from pipelines.shards.turns import (
+    COLLECTING,
+    STARTED,
+    attempt,
+    building,
+    collecting,
+    end_attempt,
+    forgotten,
+    sharing,
+)
 
 OLD_S = 3600.0
 
@@ -114,6 +125,41 @@ def test_builders_and_gc_see_each_other_whoever_comes_first(tmp_path: Path) -> N
     assert list(storage.list("")) == []
     with _turn(storage):
         pass
+
+
+def test_a_try_that_is_forgotten_slowly_takes_nothing_from_a_later_one(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    first = attempt(storage, "replay-x")
+    assert attempt(storage, "replay-x") == first, "both work on it"
+    end_attempt(storage, first)
+    later = attempt(storage, "replay-x")
+    assert later != first
+    end_attempt(storage, first)  # the other who had it forgets it as well
+    assert (forgotten(storage, first), forgotten(storage, later)) == (True, False)
+    for tries, lost in ((False, FileNotFoundError(f"{tmp_path}/runs/{first}/listing/000000.parquet")),
+                        (True, AssertionError("units [0] ended without their mark"))):  # fmt: skip
+        with pytest.raises(Conflict, match="run the same again"), sharing(storage, first, tries=tries):
+            raise lost
+    with pytest.raises(AssertionError), sharing(storage, later, tries=True):  # nobody's fault but ours
+        raise AssertionError
+
+
+def test_a_run_of_which_another_forgot_a_part_is_not_committed(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    survey = attempt(storage, "replay-x")
+    storage.put(survey_key(survey, 0), b"what was found")
+    storage.put(record_key(survey), Record(plan="plan", survey=["its digest"]).sealed())
+    require_shared(storage, f"{survey}/plan", tries=True)
+    with pytest.raises(Conflict, match="run the same again"):
+        require_shared(storage, f"{survey}/another", tries=True)
+    storage.delete(survey_key(survey, 0))
+    with pytest.raises(Conflict, match="run the same again"):
+        require_shared(storage, f"{survey}/plan", tries=True)
+    storage.put(survey_key(survey, 0), b"what was found")
+    end_attempt(storage, survey)
+    with pytest.raises(Conflict, match="run the same again"):
+        require_shared(storage, f"{survey}/plan", tries=True)
+    require_shared(storage, f"{survey}/plan", tries=False)
 
 
 def _turn(storage: Storage) -> AbstractContextManager[Any]:

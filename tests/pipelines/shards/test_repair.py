@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from jobs.config.schema import IngestJob
 from jobs.ingest import ingest_dataset
@@ -15,6 +16,9 @@ from jobs.storage import settings_of
 from pipelines.seal import seal
 from pipelines.shards.check import find_problems
 from pipelines.shards.dataset import Dataset
+from pipelines.shards.pack import done_key, read_done
+from pipelines.shards.planned import read_unit
+from pipelines.shards.quarantine import dropped_key, dropped_table
 from pipelines.shards.repair import repair
 from pipelines.shards.runs import record_key
 from pipelines.shards.storage import Storage, open_storage
@@ -60,6 +64,39 @@ def test_damage_of_many_kinds_at_once_is_repaired(built: dict[str, IngestJob], t
     assert (done.left, done.digest) == ([], manifest.digest)
     assert objects(storage) == golden
     assert len(done.objects) == len(set(done.objects))
+
+
+def test_what_another_worker_left_out_is_not_believed_of_a_unit_that_was_written(
+    built: dict[str, IngestJob], tmp_path: Path
+) -> None:
+    job = copied(built["surveyed"], tmp_path / "data")
+    storage, manifest = open_storage(job.output), Dataset.open(job.output).manifest
+    plan = manifest.plans[0].rpartition("/")[2]
+    lost = [
+        {**{name: row[name] for name in ("name", "suffix", "entry", "content")}, "status": "quarantined",
+         "reason": "unreadable", "detail": "away for a moment", "head": b""}
+        for row in read_unit(storage, plan, 0)
+    ]  # fmt: skip
+    theirs = dropped_table(lost)
+    storage.put(dropped_key(plan, 0, blake3(theirs).hexdigest()), theirs)
+    golden, mark = objects(storage), read_done(storage, plan, 0)
+    assert mark is not None
+    assert mark.shard is not None
+    for key in (done_key(plan, 0), mark.shard.key):
+        storage.delete(key)
+    done = repair(storage, settings_of=settings_of)
+    assert (done.left, done.digest) == ([], manifest.digest)
+    assert objects(storage) == golden
+
+    shutil.move(job.source.uri, aside := tmp_path / "aside")  # nor when it cannot be built at once
+    try:
+        for key in (done_key(plan, 0), mark.shard.key):
+            storage.delete(key)
+        assert repair(storage, settings_of=settings_of).left
+    finally:
+        shutil.move(aside, str(job.source.uri))
+    assert repair(storage, settings_of=settings_of).left == []
+    assert objects(storage) == golden
 
 
 def test_what_the_sources_no_longer_give_is_left_and_an_ingest_goes_on(
