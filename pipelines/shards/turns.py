@@ -86,7 +86,7 @@ def _which(storage: Storage, survey: str) -> str:
 
 def overtaken(storage: Storage) -> Conflict:
     """What to tell whoever shared files that are gone."""
-    return Conflict(f"another builder of {storage.url} ended meanwhile with nothing new; run the same again")
+    return Conflict(f"another builder of {storage.url} ended first; run the same again")
 
 
 @contextmanager
