@@ -15,6 +15,7 @@ from pipelines.graphs import ingest as graph
 from pipelines.shards.dataset import Dataset
 from pipelines.shards.manifest import Conflict
 from pipelines.shards.storage import open_storage
+from pipelines.shards.turns import end_attempt
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -110,6 +111,40 @@ def test_of_two_replays_at_once_one_is_a_conflict_and_nothing_mixes(
     assert (dataset.manifest.number, dataset.manifest.books.written) == (1, 2)
     assert dataset.check()["ok"]
     assert not [key for key in open_storage(data).list("runs/") if key.endswith("attempt")]
+
+
+def test_a_replay_that_another_one_is_about_to_forget_is_not_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are there still: the other may be slow to remove them."""
+    monkeypatch.setattr(graph, "each", lambda work, units, what: (work(unit) for unit in range(units)))
+    source, storage = tmp_path / "source", open_storage(str(tmp_path / "data"))
+    source.mkdir()
+    (source / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n cut short")
+    job = IngestJob.model_validate(
+        {"kind": "ingest", "modality": "image", "source": {"uri": str(source)}, "output": storage.url,
+         "quarantine": {"max_share": 1.0}}
+    )  # fmt: skip
+    ingest_dataset(job)
+    (source / "a.png").write_bytes(picture(50))
+
+    class Other:
+        def __init__(self, *_: Any) -> None: ...
+
+        def __call__(self, phase: str, done: int, _: int) -> None:
+            if (phase, done) == ("pack", 1):
+                [survey] = {key.split("/")[1] for key in storage.list("runs/") if "/ids/" in key} - before
+                end_attempt(storage, survey)
+
+        def close(self) -> None: ...
+
+    before = {key.split("/")[1] for key in storage.list("runs/")}
+    with monkeypatch.context() as patch:
+        patch.setattr("jobs.ingest.Progress", Other)
+        with pytest.raises(Conflict, match="ended first; run the same again"):
+            commands.replay(storage.url)
+    assert commands.replay(storage.url) == 0
+    assert Dataset.open(storage.url).manifest.books.written == 1
 
 
 def test_another_source_is_that_of_one_replay_alone(tmp_path: Path, capsys: Any) -> None:
