@@ -296,6 +296,8 @@ def list_one(store: Store, node: Node, modality: Modality) -> Entry:
 
 def called(entry: Entry, name: str) -> Entry:
     """By another name; and companions that go by its stem, as readers look for them, with it."""
+    if entry.name == name:
+        return entry
     old, new = (one.rpartition("/")[2].partition(".")[0] for one in (entry.name, name))
     if old == new or not entry.companions:
         return entry._replace(name=name)

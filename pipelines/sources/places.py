@@ -17,7 +17,7 @@ def scheme_of(uri: str) -> str:
     found = _SCHEME.match(uri)
     if found is None:
         return ""
-    if "::" in _IPV6.sub("", uri):
+    if "::" in uri and "::" in _IPV6.sub("", uri):
         raise ValueError(f"{uri!r}: chained URLs (::) are not read; name the file itself")
     scheme = found[1].lower()
     if scheme not in SCHEMES:
@@ -34,7 +34,7 @@ def resolve(uri: str) -> str:
         raise ValueError(f"{uri!r} has a NUL byte in it")
     scheme = scheme_of(uri)
     if scheme not in ("", "file"):
-        if scheme in ("http", "https") and urlsplit(uri).username is not None:
+        if scheme in ("http", "https") and "@" in uri and urlsplit(uri).username is not None:
             raise ValueError(f"{urlsplit(uri).hostname}: a URL must not carry a password")
         return uri
     if scheme == "file":

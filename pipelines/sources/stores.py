@@ -93,6 +93,8 @@ def _is_text(name: str) -> bool:
 
 def clean_name(name: str) -> str:
     """NFC; bytes that are not UTF-8 become `\\xNN`."""
+    if name.isascii():
+        return name
     if not _is_text(name):
         name = os.fsencode(name).decode("utf-8", "backslashreplace")
     return unicodedata.normalize("NFC", name)

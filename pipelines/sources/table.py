@@ -101,15 +101,15 @@ def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -
 
 
 def _entry(uri: str, folder: str, modality: Modality, stores: dict[str, Store], *, anonymous: bool) -> Entry:
-    name = _name(uri)
+    given, name = uri, ""
     try:
-        given, uri = uri, _absolute(uri, folder)
+        uri = _absolute(given, folder)
         name = _name_of(given, uri, folder)
         place = uri.partition("://")[0] if "://" in uri else ""
         if place not in stores:
             stores[place] = open_store(uri, anonymous=anonymous)
     except ValueError as error:
-        return refused(name, "unsafe", str(error))
+        return refused(name or _name(given), "unsafe", str(error))
     store = stores[place]
     last = name.rpartition("/")[2]
     needs_folder = find_pattern(last, modality) in modality.companions or find_pattern(last + "/", modality)
