@@ -131,6 +131,7 @@ def make_unique(nodes: list[Node]) -> list[Node]:
     """
     if len({node.name for node in nodes}) == len(nodes) and not any(node.told for node in nodes):
         return sorted(nodes, key=attrgetter("name"))
+    nodes = list(dict.fromkeys(nodes))  # Azure lists a folder again where an empty object stands for it
     alike: dict[tuple[str, bool], list[str]] = defaultdict(list)
     for node in nodes:
         alike[node.name, node.is_folder].append(node.uri)

@@ -13,10 +13,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+import modalities
 from pipelines.answers import TRANSIENT_STATUS, Unavailable, is_transient
 from pipelines.retry import Budget, Retry, retry_after
 from pipelines.shards.objects import ObjectStorage
-from pipelines.sources import objects
+from pipelines.sources import objects, sorting
+from pipelines.sources.folder import Folder
+from pipelines.sources.names import looked_at
 from pipelines.sources.objects import ObjectStore
 
 Answer = Callable[[str, str], tuple[int, bytes] | None]  # of command and path; None: the line breaks
@@ -31,6 +34,7 @@ NAMES = [
     "in/d é.png",
     "inn",
 ]
+MARKED = "<Metadata><hdi_isfolder>true</hdi_isfolder></Metadata>"
 DAY = "Sun, 22 Nov 2026 00:00:00 GMT"
 
 
@@ -244,3 +248,28 @@ def test_a_listing_comes_page_by_page_and_only_a_page_that_failed_is_asked_for_a
     infos = [info for info in store.fs.ls("lake/in", detail=True) if info["name"].strip("/") != "lake/in"]
     assert sorted(found) == sorted(store._node(info) for info in infos)
     assert {(node.size, node.version) for node in found if node.name == "1.png"} == {(3, "ein/1.png")}
+
+
+@pytest.mark.parametrize("held", [1, 2**14])
+def test_an_empty_object_that_stands_for_a_folder_is_that_folder(
+    held: int, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts(monkeypatch, 1)
+    monkeypatch.setattr(sorting, "HELD", held)
+    mark = azure("/?prefix=in/b").decode().partition("<Blobs>")[2].partition("</Blobs>")[0]
+    mark = mark.replace("in/b.png", "in/a").replace("<Metadata/>", MARKED)
+
+    def answer(_: str, path: str) -> tuple[int, bytes]:
+        page = azure(path)
+        return 200, page.replace(b"<Blobs>", b"<Blobs>" + mark.encode()) if b"<Prefix>in/</" in page else page
+
+    server.answer = answer
+    root = Folder(
+        store=ObjectStore("az"),
+        root="az://lake/in",
+        modality=modalities.get("image"),
+        expand=lambda *_: iter(()),
+    )
+    assert [entry.name for entry in looked_at(root.walk())] == [
+        "0.png", "1.png", "a/x.png", "a/y.png", "b.png", "c/z.png", "d é.png",
+    ]  # fmt: skip
