@@ -2,6 +2,7 @@
 
 import errno
 import random
+import tempfile
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +159,7 @@ def test_a_full_disk_ends_the_listing_and_refuses_no_folder(
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
 
     monkeypatch.setattr(sorting, "_write", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(OSError, match="TMPDIR"):
         listing(tmp_path, "image")
 
