@@ -29,6 +29,10 @@ _PAGE_SIZE = 1000  # the most that S3 and Google give
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
+_NAMELESS = "nameless"  # the type of what no folder can be called by
+_NO_NAME = ("bad-name", "keys with an empty part, as in a//b, are not read; copy them to others")
+
+
 class Denied(PermissionError):
     """The store keeps this object from us, and has nothing against who asks."""
 
@@ -64,8 +68,11 @@ class ObjectStore:
         path = self._path(folder)
         try:
             for infos in self._pages(folder, path):
-                # a store may hold an empty object that stands for the folder itself; it is no file in it
-                yield from (self._node(info) for info in infos if info["name"].strip("/") != path.strip("/"))
+                for info in infos:
+                    if info["type"] == _NAMELESS:
+                        yield Node("(no name)", f"{folder.rstrip('/')}//", refusal=_NO_NAME)
+                    elif info["name"].strip("/") != path.strip("/"):
+                        yield self._node(info)  # an empty object that stands for the folder is no file in it
         except (FileNotFoundError, *STORE_FAILED):
             raise
         except OSError as error:  # nobody knows what is in it
@@ -185,14 +192,20 @@ def _is_time(version: str) -> bool:
     return re.fullmatch(r"\d+\.\d+", version) is not None
 
 
+def _is_nameless(prefix: str) -> bool:
+    return prefix == "/" or prefix.endswith("//")
+
+
+def _folder(bucket: str, prefix: str) -> dict[str, Any]:
+    kind = _NAMELESS if _is_nameless(prefix) else "directory"
+    return {"name": f"{bucket}/{prefix.removesuffix('/')}", "type": kind}
+
+
 def _page_s3(fs: Any, path: str, token: str) -> tuple[Infos, str]:
     bucket, key, _ = fs.split_path(path)
     asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", "Delimiter": "/"}
     page = fs.call_s3("list_objects_v2", **asked, **({"ContinuationToken": token} if token else {}))
-    infos = [
-        {"name": f"{bucket}/{one['Prefix'][:-1]}", "type": "directory"}
-        for one in page.get("CommonPrefixes", ())
-    ]
+    infos = [_folder(bucket, one["Prefix"]) for one in page.get("CommonPrefixes", ())]
     for one in page.get("Contents", ()):
         infos.append({**one, "name": f"{bucket}/{one['Key']}", "size": one["Size"], "type": "file"})
     return infos, page["NextContinuationToken"] if page.get("IsTruncated") else ""
@@ -207,7 +220,7 @@ def _page_google(fs: Any, path: str, token: str) -> tuple[Infos, str]:
     if kind and sync(fs.loop, kind, bucket):
         asked["includeFoldersAsPrefixes"] = "true"
     page = fs.call("GET", "b/{}/o", bucket, json_out=True, **asked, pageToken=token or None)
-    infos = [{"name": f"{bucket}/{one.strip('/')}", "type": "directory"} for one in page.get("prefixes", ())]
+    infos = [_folder(bucket, one) for one in page.get("prefixes", ())]
     return infos + [fs._process_object(bucket, one) for one in page.get("items", ())], page.get(
         "nextPageToken", ""
     )
@@ -224,8 +237,10 @@ def _page_azure(fs: Any, path: str, token: str) -> tuple[Infos, str]:
                 name_starts_with=f"{key}/" if key else None, include=["metadata"], results_per_page=_PAGE_SIZE
             )
             pages = found.by_page(token or None)
-            infos = await fs._details([item async for item in await anext(pages)])
-            return infos, pages.continuation_token or ""
+            items = [item async for item in await anext(pages)]
+            odd = [_folder(container, item.name) for item in items if _is_nameless(item.name)]
+            infos = await fs._details([item for item in items if not _is_nameless(item.name)])
+            return infos + odd, pages.continuation_token or ""
 
     answer: tuple[Infos, str] = sync(fs.loop, answered)
     return answer

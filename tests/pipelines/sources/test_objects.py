@@ -273,3 +273,14 @@ def test_an_empty_object_that_stands_for_a_folder_is_that_folder(
     assert [entry.name for entry in looked_at(root.walk())] == [
         "0.png", "1.png", "a/x.png", "a/y.png", "b.png", "c/z.png", "d é.png",
     ]  # fmt: skip
+
+
+def test_keys_that_no_folder_can_hold_are_told_of(
+    cloud: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "NAMES", ["in/", "in//x.png", "in/b.png"])
+    server.answer = lambda _, path: (200, (google if cloud.startswith("gs") else azure)(path))
+    found = ObjectStore(cloud[:2]).scan(f"{cloud}/in")
+    assert {node.name: node.refusal and node.refusal[0] for node in found} == {
+        "(no name)": "bad-name", "b.png": None,
+    }  # fmt: skip

@@ -190,6 +190,14 @@ def test_what_was_written_to_since_the_listing_is_told_where_that_matters(
         open_entry(second, as_listed=True)
 
 
+def test_keys_that_no_folder_can_hold_are_told_of(listing: Lister, s3: str) -> None:
+    fill(s3, {"n/a.jpg": b"A", "n//b.jpg": b"B", "n/c//d.jpg": b"D", "n/c//e/f.jpg": b"F", "n/c/g.jpg": b"G"})
+    told = {entry.name: entry.refusal and entry.refusal[0] for entry in listing(f"{s3}/n")}
+    assert told == {
+        "(no name)": "bad-name", "a.jpg": None, "c/(no name)": "bad-name", "c/g.jpg": None,
+    }  # fmt: skip
+
+
 def test_a_store_that_lists_times_and_no_etags_is_believed(listing: Lister, s3: str) -> None:
     fill(s3, {"x/a.jpg": b"AAA"})
     [entry] = listing(f"{s3}/x")
