@@ -5,6 +5,7 @@ of that run, and no longer in that of the run which dropped them. Copies of what
 fail as well: they wait for a replay, which looks at them along with what it admits.
 """
 
+import logging
 import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -24,6 +25,7 @@ from pipelines.shards.marks import suffix_of
 from pipelines.shards.quarantine import REPLAY, dropped_keys
 from pipelines.shards.storage import Storage, read_verified
 
+log = logging.getLogger("rayloom")
 WAITS: Final = "waits"  # a status instead of duplicate
 PIECES: Final = ["status", "name", "suffix", "content"]  # columns that `Waiting.told` needs
 OWN: Final = ("unreadable", "changed", "name-clash", "does-not-fit")  # reasons that copies may not share
@@ -88,7 +90,7 @@ def _waiting(dataset: Dataset) -> Waiting:
     for number, run in enumerate(dataset.manifest.plans):
         survey, _, plan = run.rpartition("/")
         if len(lost):
-            listed = listed_of(dataset.storage, survey, np.concatenate([wait["name"], lost["name"]]))
+            listed = _looked_at(dataset.storage, run, np.concatenate([wait["name"], lost["name"]]))
             taken = np.isin(wait["name"], listed) & (wait["held"] == survey.startswith(REPLAY))
             past, wait = np.concatenate([past, wait[taken]]), wait[~taken]
             if np.isin(lost["name"], listed).any():
@@ -105,6 +107,27 @@ def taken_up(dataset: Dataset, survey: str) -> int:
     waits = waiting(dataset)
     names = (waits.held if survey.startswith(REPLAY) else waits.rows)["name"]
     return int(np.isin(names, listed_of(dataset.storage, survey, names)).sum()) if len(names) else 0
+
+
+def _looked_at(storage: Storage, run: str, names: Hashes) -> Hashes:
+    """As `listed_of`. Where the listing is lost the plan tells: what waited, or was written, is in it."""
+    from pipelines.shards.planned import left_out_key, read_plan, unit_key
+
+    survey, _, plan = run.rpartition("/")
+    try:
+        return listed_of(storage, survey, names)
+    except (Corrupt, FileNotFoundError) as e:
+        log.warning("%s; what this run looked at is told by its plan, and rayloom repair makes it anew", e)
+    head = read_plan(storage, plan)
+    keys = [unit_key(plan, unit) for unit in range(head["units"])]
+    keys += [left_out_key(plan, part) for part in range(head["parts"].get("dropped", 0))]
+
+    def among(key: str) -> Hashes:
+        table = read_verified(storage, key, lambda content: from_parquet(content, ["name"]))
+        hashes = name_hashes(table["name"].to_pylist())
+        return hashes[np.isin(hashes, names)]
+
+    return np.concatenate([names[:0], *ahead(among, keys)])
 
 
 def listed_of(storage: Storage, survey: str, names: Hashes) -> Hashes:

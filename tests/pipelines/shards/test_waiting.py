@@ -157,6 +157,33 @@ def test_the_names_in_a_listing_are_those_of_its_entries(name: str) -> None:
     assert _names_in(listing) == [Entry.from_json(text).name for text in listing["entry"].to_pylist()]
 
 
+@pytest.mark.parametrize("lost", [("listing",), ("listing", "survey"), ("planned.json",)])
+@pytest.mark.parametrize("replayed", [False, True])
+def test_a_listing_that_is_lost_for_good_stops_no_run(world: Any, lost: Any, replayed: bool) -> None:
+    w = world(dedup="exact")
+    for name in ("a.xyz", "b.xyz", "c.xyz"):
+        w.cloud(name, 2, 1)
+    if replayed:
+        w.broken = {(1, 0)}
+        w.run()
+    else:
+        w.gone = {"a.xyz"}
+        w.run()
+        (w.source / "a.xyz").unlink()
+    w.gone, w.broken = set(), set()
+    second = in_order(w.run(replay=replayed))
+    before, survey = waiting(second), second.manifest.plans[1].partition("/")[0]
+    assert len(before.past)
+    for what in lost:
+        for key in [key for key in w.storage.list(f"runs/{survey}/") if what in key]:
+            w.storage.delete(key)
+    after = waiting(second)
+    assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+    assert w.run().manifest == second.manifest
+    w.cloud("other.xyz", 1, 2)
+    assert ("other.xyz", tile(0)) in written(w.run())
+
+
 def test_a_new_copy_brings_in_the_piece_that_the_old_one_lost(world: Any) -> None:
     w = world(dedup="exact")
     w.cloud("a.xyz", 2, 1)
