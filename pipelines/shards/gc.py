@@ -10,7 +10,7 @@ from typing import Final
 from pipelines.seal import Corrupt, unseal
 from pipelines.shards.manifest import Manifest, copy_key, head_key, listing_key, load, numbers
 from pipelines.shards.storage import Storage, read_verified
-from pipelines.shards.turns import collecting
+from pipelines.shards.turns import attempt_key, collecting
 
 AGE_S: Final = 7 * 86_400.0  # longer than a run may pause and still be taken up again
 _FOLDERS: Final = ("index/", "shards/", "manifest/", "runs/", "quarantine/")  # a bucket may hold other things
@@ -19,7 +19,7 @@ _RUN = re.compile(r"(?:runs|quarantine)/([^/]+)/")
 _OURS = re.compile(
     r"shards/[0-9a-f]{64}\.tar|index/[0-9a-f]{64}\.parquet|manifest/\d+(-[0-9a-f]+)?\.(json|parquet)"
     r"|runs/(clock|started|trial)/.+|quarantine/[^/]+/(survey-\d+|\d+(-[0-9a-f]{16})?)\.parquet"
-    r"|runs/[^/]+/((plan|planned|head)\.json|done/(\d+|[0-9a-f]{64})\.json|units\.parquet"
+    r"|runs/[^/]+/(attempt|(plan|planned|head)\.json|done/(\d+|[0-9a-f]{64})\.json|units\.parquet"
     r"|(units|clusters|ids|listing|survey)/\d+\.parquet)"
 )
 
@@ -80,10 +80,12 @@ def _unnamed(storage: Storage, snapshots: list[Manifest], since: float) -> list[
     for run, keys in groups.items():
         if run in runs:
             continue
+        if keys == [attempt_key(run)]:  # what may be taken up again goes by it
+            keys = keys + [key for name in groups if name.startswith(f"{run}-") for key in groups[name]]
         if any((storage.modified(key) or since) > since for key in keys):
             named |= _marked(storage, keys)
         else:
-            dead += [key for key in keys if _OURS.fullmatch(key)]
+            dead += [key for key in groups[run] if _OURS.fullmatch(key)]
     loose = [
         key
         for folder in _FOLDERS[:3]

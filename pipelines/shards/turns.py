@@ -42,7 +42,7 @@ def attempt(storage: Storage, survey: str) -> str:
 
     A later try gets another name: what is forgotten slowly is nothing that somebody works on anew.
     """
-    storage.create(_attempt_key(survey), uuid.uuid4().bytes)
+    storage.create(attempt_key(survey), uuid.uuid4().bytes)
     if not (which := _which(storage, survey)):
         raise overtaken(storage)
     return f"{survey}-{which}"
@@ -57,7 +57,7 @@ def forgotten(storage: Storage, survey: str) -> bool:
 def end_attempt(storage: Storage, survey: str) -> None:
     """It is over, and nobody who shares it may commit; to be called before any of it is removed."""
     if not forgotten(storage, survey):
-        storage.delete(_attempt_key(survey.rpartition("-")[0]))
+        storage.delete(attempt_key(survey.rpartition("-")[0]))
 
 
 @contextmanager
@@ -72,14 +72,14 @@ def sharing(storage: Storage, survey: str, *, tries: bool) -> Iterator[None]:
         raise
 
 
-def _attempt_key(survey: str) -> str:
-    # No leftover to gc: it is older than what is written by its name, and a try may take long.
+def attempt_key(survey: str) -> str:
+    """Where it is kept what an `attempt` is named by; older than all that is written by that name."""
     return f"runs/{survey}/attempt"
 
 
 def _which(storage: Storage, survey: str) -> str:
     try:
-        return str(blake3.blake3(storage.get(_attempt_key(survey))).hexdigest()[:8])
+        return str(blake3.blake3(storage.get(attempt_key(survey))).hexdigest()[:8])
     except FileNotFoundError:
         return ""
 

@@ -21,6 +21,7 @@ from pipelines.shards.turns import (
     COLLECTING,
     STARTED,
     attempt,
+    attempt_key,
     building,
     collecting,
     end_attempt,
@@ -142,6 +143,22 @@ def test_a_try_that_is_forgotten_slowly_takes_nothing_from_a_later_one(tmp_path:
             raise lost
     with pytest.raises(AssertionError), sharing(storage, later, tries=True):  # nobody's fault but ours
         raise AssertionError
+
+
+@pytest.mark.parametrize("young", [False, True])
+def test_a_try_that_died_leaves_nothing_but_while_it_may_be_taken_up_again(
+    leftovers: LocalStorage, young: bool
+) -> None:
+    survey = attempt(leftovers, "replay-0")
+    part = survey_key(survey, 0)
+    if not young:
+        leftovers.create(part, b"")
+    aged(Path(leftovers.url))
+    if young:
+        leftovers.create(part, b"")
+    collect(leftovers, older_than_s=OLD_S)
+    left = {key for key in leftovers.list("runs/") if "replay-0" in key}
+    assert left == ({attempt_key("replay-0"), part} if young else set())
 
 
 def test_a_run_of_which_another_forgot_a_part_is_not_committed(tmp_path: Path) -> None:
