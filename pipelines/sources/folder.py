@@ -22,7 +22,7 @@ from pipelines.sources.matching import (
     is_ignored,
     lone_extensions,
     lone_objects,
-    reaching,
+    reach_of,
     stem_of,
 )
 from pipelines.sources.names import Listing, Names
@@ -105,22 +105,22 @@ class Folder:
                 yield refused(name, "unsafe", f"deeper than {MAX_DEPTH} folders", uri=one)
 
     def _groups(self, folder: str) -> Iterable[list[Node]]:
-        """What is in a folder, all together; of a large one those together that begin alike, up to a dot.
+        """What is in a folder, all together; of a large one together what may belong together by its names.
 
-        As what belongs to an object begins as it does. Where something may reach further, or has a name that
-        another could have too, all are together.
+        Where something may reach further, or has a name that another could have too, all are together.
         """
         nodes = (node for node in self.store.scan(folder) if not is_hidden(node.name))
         if len(few := list(islice(nodes, sorting.HELD + 1))) <= sorting.HELD:
             return [few]
-        far, apart = reaching(self.modality), True
+        reach, apart = reach_of(self.modality), True
 
         def keyed() -> Iterator[tuple[str, str, Node]]:
             nonlocal apart
             for node in chain(few, nodes):
                 odd = node.told or "\\x" in node.name
-                apart = apart and not odd and not (far and find_pattern(node.name, self.modality) in far)
-                yield node.name.partition(".")[0].casefold(), node.name, node
+                far = reach.far and find_pattern(node.name, self.modality) in reach.far
+                apart = apart and not (odd or far)
+                yield reach.beginning(node.name), node.name, node
 
         found = in_order(
             keyed(), itemgetter(0, 1), lambda item: (*item[:2], tuple(item[2])),

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase, translate
 from functools import lru_cache
+from typing import NamedTuple
 
 from modalities.base import Modality
 
@@ -16,6 +17,7 @@ _IGNORED_NAMES = frozenset(
 )
 _IGNORED_ENDS = (".md", ".license")
 _RIDING = tuple(f".{extension}" for extension in SIDECARS)
+_ENDS = r"((?:\.[^.*?\[/]+)*)"
 _IGNORED_FOLDERS = ("__macosx",)
 
 
@@ -99,22 +101,37 @@ def _is_no_object(glob: str, by_extension: Mapping[str, object]) -> bool:
     return literal and (rest in SIDECARS or rest.rpartition(".")[2] not in by_extension)
 
 
-@lru_cache(maxsize=64)
-def _reaching(patterns: tuple[str, ...], globs: tuple[tuple[str, ...], ...]) -> frozenset[str]:
-    near = re.compile(r"\{stem\}(\..*)?")
-    return frozenset(
-        pattern
-        for pattern, beside in zip(patterns, globs, strict=True)
-        if not pattern.endswith("/")
-        and not (pattern.startswith("*.") and all(near.fullmatch(glob) for glob in beside))
-    )
+class Reach(NamedTuple):
+    """What of a folder's names tells which files may belong together.
+
+    ends: what may follow a stem, between dots: of "*.pcd.bin" it is pcd and bin. far: patterns of files to
+    which others may belong that do not have their stem.
+    """
+
+    ends: frozenset[str]
+    far: frozenset[str]
+
+    def beginning(self, name: str) -> str:
+        """The same of all that belong together, but for `far`: the name without ends, whatever its case."""
+        name = name.casefold()
+        while (split := name.rpartition("."))[2] in self.ends and split[1]:
+            name = split[0]
+        return name
 
 
-def reaching(modality: Modality) -> frozenset[str]:
-    """Patterns of files to which others may belong that do not begin as they do, up to the first dot."""
-    return _reaching(
-        modality.patterns, tuple(tuple(modality.companions.get(p, ())) for p in modality.patterns)
-    )
+def reach_of(modality: Modality) -> Reach:
+    """Of files and folders of a modality, and of sidecars."""
+    ends, far = {end for name in SIDECARS for end in name.split(".")}, set[str]()
+    for pattern in modality.patterns:
+        inside = pattern.endswith("/")  # and so is what its globs take
+        globs = [] if inside else modality.companions.get(pattern, ())
+        found = [re.fullmatch(rf"\*{_ENDS}", pattern.rstrip("/"))]
+        found += [re.fullmatch(rf"\{{stem\}}{_ENDS}(/.*)?", glob) for glob in globs]
+        if all(found):
+            ends |= {end for match in found if match for end in match[1].casefold().split(".") if end}
+        else:
+            far.add(pattern)
+    return Reach(frozenset(ends), frozenset(far))
 
 
 def lone_objects(

@@ -88,7 +88,7 @@ def test_a_large_folder_lists_as_a_small_one(
     rng = random.Random(f"{modality} {seed}")
     kind = modalities.get(modality.split()[1]) if " " in modality else MODALITIES[modality]
     for i in range(12):
-        root, parts = tmp_path / f"{i}", rng.sample(PARTS[: 12 if i % 3 else None], 6)
+        root, parts = tmp_path / f"{i}", rng.sample(PARTS[: 16 if i % 3 else None], 6)
         names = {f"{part}.{end}" for part in parts for end in rng.sample(ENDS, rng.randint(1, 4))}
         for name in {*names, *rng.sample([*parts, *WHOLE], rng.randint(0, 2) if i % 2 else 0)}:
             path = root / f"{name}_" if (root / name).is_dir() else root / name
@@ -165,8 +165,9 @@ def test_a_full_disk_ends_the_listing_and_refuses_no_folder(
 
 
 @pytest.mark.parametrize("ends", [("jpg",), ("jpg", "txt")])
+@pytest.mark.parametrize("beginning", ["", "2024.06.01-frame."])
 def test_memory_is_that_of_a_part(
-    ends: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    beginning: str, ends: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sorting, "HELD", 512)
     monkeypatch.setattr(stores, "_NAMED", 512)
@@ -175,7 +176,7 @@ def test_memory_is_that_of_a_part(
         (root := tmp_path / f"{count}").mkdir()
         for i in range(count):
             for end in ends:
-                (root / f"{i:06}.{end}").touch()
+                (root / f"{beginning}{i:06}.{end}").touch()
         tracemalloc.start()
         found = sum(1 for _ in looked_at(find_objects(source(root), modalities.get("image"))))
         peaks.append(tracemalloc.get_traced_memory()[1])
