@@ -207,6 +207,18 @@ def test_labels_of_folders(listing: Lister, tree: Tree) -> None:
     assert labels() == [None, None, None, None]
 
 
+@pytest.mark.parametrize(
+    ("beside", "glob"), [("README.md", None), (".hidden.jpg", None), ("c.png", "*/*.jpg")]
+)
+def test_what_is_not_listed_beside_them_keeps_no_folders_from_being_classes(
+    listing: Lister, tree: Tree, beside: str, glob: str | None
+) -> None:
+    root = tree("cat/a.jpg", "dog/b.jpg", beside)
+    assert [entry.label for entry in listing(root, glob=glob)] == ["cat", "dog"]
+    tree("c.jpg" if glob is None else "dog.jpg")
+    assert [entry.label for entry in listing(root, glob=None)] == [None] * (3 + (glob is not None))
+
+
 def test_one_folder_is_no_class(listing: Lister, tree: Tree) -> None:
     assert [entry.label for entry in listing(tree("all/1.jpg", "all/2.jpg"))] == [None, None]
 
