@@ -1,28 +1,29 @@
 """A folder, walked in the order of its names: one in memory at a time, and of a large one a part."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from itertools import chain, groupby, islice
+from itertools import chain, islice
 from operator import itemgetter
+from typing import NamedTuple
 
 from modalities.base import Modality
 from pipelines.answers import STORE_FAILED
 from pipelines.disk import FULL
 from pipelines.sources import sorting
 from pipelines.sources.entry import Entry, Part, refused
+from pipelines.sources.groups import groups, visible
 from pipelines.sources.matching import (
     claim,
     companion_globs,
     compile_glob,
     find_pattern,
     find_sidecars,
-    is_hidden,
     is_ignored,
     lone_extensions,
     lone_objects,
-    reach_of,
     stem_of,
 )
 from pipelines.sources.names import Listing, Names
@@ -52,47 +53,44 @@ class Folder:
     expand: Expand
     glob: str | None = None
     only: str | None = None  # the one name in the root that is listed: a source that is a single file
-    _claimed: set[str] = field(default_factory=set)  # names in folders below that belong to an object above
 
     def walk(self) -> Iterator[Listing]:
         """Entries sorted by name; files that stand for themselves may be named only."""
-        yield from self._walk(self.root, "", 0)
+        yield from self._walk(_Below(self.root), "", 0)
 
     def objects_of(self, nodes: list[Node]) -> Iterator[Entry]:
         """The objects of the root itself, of what was found in it; folders below not entered."""
         files = {node.name: node for node in nodes if not node.is_folder}
         folders = {node.name: node for node in nodes if node.is_folder}
-        return self._objects(files, folders, "")
+        return self._objects(files, folders, "", defaultdict(set))
 
     def root_has_objects(self) -> bool:
         """Whether an object lies in the root itself, not in a folder below.
 
         What belongs to another has that beside it, so that names need not be seen together.
         """
-        for node in self.store.scan(self.root):
-            if is_hidden(node.name):
-                continue
+        for node in visible(self.store.scan(self.root)):
             name = node.name + "/" * node.is_folder
             known = find_pattern(name, self.modality) is not None
             if self._is_wanted(name) and (known or not (node.is_folder or name.lower().endswith(".tar"))):
                 return True
         return False
 
-    def _walk(self, folder: str, prefix: str, depth: int) -> Iterator[Listing]:
+    def _walk(self, folder: "_Below", prefix: str, depth: int) -> Iterator[Listing]:
         try:
             if (named := self._named(folder, prefix)) is None:
-                groups = self._groups(folder)
+                parts = groups(visible(self.store.scan(folder.uri)), self.modality)
         except STORE_FAILED:
             raise
         except OSError as error:
             if error.errno in FULL:  # of the disk that sorts
                 raise
-            yield refused(prefix, "unreadable", f"the folder cannot be listed: {error}", uri=folder)
+            yield refused(prefix, "unreadable", f"the folder cannot be listed: {error}", uri=folder.uri)
             return
         if named is not None:
             yield from named
             return
-        found = chain.from_iterable(self._found(nodes, prefix) for nodes in groups)
+        found = chain.from_iterable(self._found(nodes, prefix, folder.claimed) for nodes in parts)
         for name, one in in_order(found, itemgetter(0), _packed, _unpacked):
             if isinstance(one, Entry):
                 if one.refusal is None and self._is_tar(one):
@@ -102,67 +100,48 @@ class Folder:
             elif depth < MAX_DEPTH:
                 yield from self._walk(one, name, depth + 1)
             else:
-                yield refused(name, "unsafe", f"deeper than {MAX_DEPTH} folders", uri=one)
+                yield refused(name, "unsafe", f"deeper than {MAX_DEPTH} folders", uri=one.uri)
 
-    def _groups(self, folder: str) -> Iterable[list[Node]]:
-        """What is in a folder, all together; of a large one together what may belong together by its names.
-
-        Where something may reach further, or has a name that another could have too, all are together.
-        """
-        nodes = (node for node in self.store.scan(folder) if not is_hidden(node.name))
-        if len(few := list(islice(nodes, sorting.HELD + 1))) <= sorting.HELD:
-            return [few]
-        reach, apart = reach_of(self.modality), True
-
-        def keyed() -> Iterator[tuple[str, str, Node]]:
-            nonlocal apart
-            for node in chain(few, nodes):
-                odd = node.told or "\\x" in node.name
-                far = reach.far and find_pattern(node.name, self.modality) in reach.far
-                apart = apart and not (odd or far)
-                yield reach.beginning(node.name), node.name, node
-
-        found = in_order(
-            keyed(), itemgetter(0, 1), lambda item: (*item[:2], tuple(item[2])),
-            lambda packed: (*packed[:2], Node._make(packed[2])),
-        )  # fmt: skip
-        if not apart:
-            return [[node for *_, node in found]]
-        return ([node for *_, node in group] for _, group in groupby(found, key=itemgetter(0)))
-
-    def _found(self, nodes: list[Node], prefix: str) -> list[tuple[str, Entry | str]]:
-        """Entries, and URIs of folders below, each with what it is sorted by."""
-        nodes = make_unique(nodes)
-        if (plain := self._plain(nodes, prefix)) is not None:
+    def _found(
+        self, nodes: list[Node], prefix: str, claimed: frozenset[str]
+    ) -> "list[tuple[str, Entry | _Below]]":
+        """Entries and folders below, each with what it is sorted by."""
+        if not claimed and (plain := self._plain(nodes, prefix)) is not None:
             return [(entry.name, entry) for entry in plain]
-        files = {n.name: n for n in nodes if not n.is_folder and prefix + n.name not in self._claimed}
+        files = {n.name: n for n in nodes if not n.is_folder and n.name not in claimed}
         folders = {n.name: n for n in nodes if n.is_folder}
         if twins := next((n.refusal for n in folders.values() if n.refusal is not None), None):
             raise ValueError(twins[1])
         names = {prefix + n.name: prefix + n.told for n in files.values() if n.told}
-        found = self._objects(files, folders, prefix)
+        claims = _Claims(set)
+        for folder, slash, inner in (name.partition("/") for name in claimed):
+            if slash:
+                claims[folder].add(inner)
+        found = self._objects(files, folders, prefix, claims)
         entries = [called(e, names.get(e.name, e.name)) for e in found] if names else list(found)
         whole = {entry.name for entry in entries}
-        below = [(f"{prefix}{name}/", node.uri) for name, node in folders.items()]
+        below = {
+            f"{prefix}{n}/": _Below(node.uri, frozenset(claims.get(n, ()))) for n, node in folders.items()
+        }
         return [
             *((_order(entry.name), entry) for entry in entries),
-            *((name, uri) for name, uri in below if name not in whole),
+            *((name, one) for name, one in below.items() if name not in whole),
         ]
 
     @cached_property
     def _lone(self) -> dict[str, bool]:
         return lone_extensions(self.modality)
 
-    def _named(self, folder: str, prefix: str) -> Iterator[Names] | None:
+    def _named(self, folder: "_Below", prefix: str) -> Iterator[Names] | None:
         """All objects of a folder, as `_walk` would find them, if their names say which these are."""
-        if self.only is not None or self.glob is not None or self._claimed or not self._lone:
+        if self.only is not None or self.glob is not None or folder.claimed or not self._lone:
             return None
         try:
-            alone = in_order(chain.from_iterable(self._lone_names(folder)), itemgetter(0))
+            alone = in_order(chain.from_iterable(self._lone_names(folder.uri)), itemgetter(0))
         except Mixed:
             return None
         lots = iter(lambda: list(islice(alone, sorting.HELD)), [])
-        return (Names(folder, prefix, [n for n, _ in lot], [stem for _, stem in lot]) for lot in lots)
+        return (Names(folder.uri, prefix, [n for n, _ in lot], [stem for _, stem in lot]) for lot in lots)
 
     def _lone_names(self, folder: str) -> Iterator[Iterator[tuple[str, str]]]:
         """With their stems."""
@@ -176,7 +155,7 @@ class Folder:
 
         None where a file may belong to another, or must be refused: that needs a look at all names together.
         """
-        if self.only is not None or self.glob is not None or self._claimed or not self._lone:
+        if self.only is not None or self.glob is not None or not self._lone:
             return None
         if any(node.is_folder or node.refusal is not None or node.told for node in nodes):
             return None
@@ -187,7 +166,10 @@ class Folder:
         objects = (node for node in nodes if node.name in stems)
         return (Entry(prefix + n.name, part_of(n), group=prefix + stems[n.name]) for n in objects)
 
-    def _objects(self, files: dict[str, Node], folders: dict[str, Node], prefix: str) -> Iterator[Entry]:
+    def _objects(
+        self, files: dict[str, Node], folders: dict[str, Node], prefix: str, claims: "_Claims"
+    ) -> Iterator[Entry]:
+        """`claims` gets what belongs to objects here."""
         wanted = [name for name in files if self._is_wanted(prefix + name)]
         objects = claim(files, [n for n in wanted if files[n].refusal is None], self.modality)
         taken = set[str]().union(*objects.values())
@@ -206,7 +188,7 @@ class Folder:
                 yield self._whole_folder(folders[name[:-1]], prefix + name, stem, beside)
                 continue
             companions = {other: part_of(files[other]) for other in sorted(objects[name])}
-            companions |= self._companions_below(name, patterns[name], folders, prefix)
+            companions |= self._companions_below(name, patterns[name], folders, claims)
             near = [files[other] for other in (*sorted(objects[name]), *sidecars.get(name, {}).values())]
             yield Entry(
                 name=prefix + name,
@@ -260,7 +242,7 @@ class Folder:
                 yield from self._files_below(node.uri, f"{prefix}{node.name}/", depth + 1)
 
     def _companions_below(
-        self, name: str, pattern: str | None, folders: dict[str, Node], prefix: str
+        self, name: str, pattern: str | None, folders: dict[str, Node], claims: "_Claims"
     ) -> dict[str, Part]:
         """Companions in folders beside the object: globs with a "/", and "*", which is everything."""
         globs = companion_globs(pattern, stem_of(name, pattern), self.modality) if pattern else []
@@ -272,26 +254,18 @@ class Folder:
             for inner, file in self._files_below(node.uri, folder + "/"):
                 if file.refusal is None and any(fnmatchcase(inner.lower(), glob) for glob in heads):
                     found[inner] = part_of(file)
-                    self._claimed.add(prefix + inner)
+                    claims[folder].add(inner.removeprefix(folder + "/"))
         return found
 
 
-def list_one(store: Store, node: Node, modality: Modality) -> Entry:
-    """A single object, a file or a folder object, with what lies beside it where the store has folders."""
-    alone = Entry(
-        name=node.name, content=part_of(node), group=stem_of(node.name, find_pattern(node.name, modality))
-    )
-    if not store.has_folders:
-        return alone
-    folder = node.uri.rpartition("/")[0] or "/"
-    nodes = _visible(store, folder)
-    mine = next((one.name for one in nodes if one.uri == node.uri), node.name)  # it may have a twin
-    name = mine + "/" * node.is_folder
-    around = Folder(store=store, root=folder, modality=modality, only=name, expand=lambda tar, name: iter(()))
-    found = next((entry for entry in around.objects_of(nodes) if entry.name == name), alone)
-    if mine == node.name:
-        return found
-    return called(found, node.name + "/" * node.is_folder)._replace(group=alone.group)
+class _Below(NamedTuple):
+    """A folder, and the names in it, and below, that belong to objects above."""
+
+    uri: str
+    claimed: frozenset[str] = frozenset()
+
+
+_Claims = defaultdict[str, set[str]]  # the same names, by folders
 
 
 def called(entry: Entry, name: str) -> Entry:
@@ -308,10 +282,6 @@ def called(entry: Entry, name: str) -> Entry:
     return entry._replace(name=name, companions=companions)
 
 
-def _visible(store: Store, folder: str) -> list[Node]:
-    return make_unique([node for node in store.scan(folder) if not is_hidden(node.name)])
-
-
 COMPRESSED_HELP = "a compressed archive has no random access; decompress it to .tar, or unpack it"
 
 
@@ -320,14 +290,16 @@ def _order(name: str) -> str:
     return name + "/" if name.lower().endswith(".tar") else name
 
 
-def _packed(found: tuple[str, Entry | str]) -> tuple[str, str, str]:
+def _packed(found: tuple[str, Entry | _Below]) -> tuple[str, str, str, tuple[str, ...]]:
     order, one = found
-    return (order, "", one) if isinstance(one, str) else (order, one.to_json(), "")
+    return (
+        (order, one.to_json(), "", ()) if isinstance(one, Entry) else (order, "", one.uri, tuple(one.claimed))
+    )
 
 
-def _unpacked(packed: tuple[str, str, str]) -> tuple[str, Entry | str]:
-    order, text, uri = packed
-    return order, Entry.from_json(text) if text else uri
+def _unpacked(packed: tuple[str, str, str, tuple[str, ...]]) -> tuple[str, Entry | _Below]:
+    order, text, uri, claimed = packed
+    return order, Entry.from_json(text) if text else _Below(uri, frozenset(claimed))
 
 
 def _node_of(entry: Entry) -> Node:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from modalities.base import Modality
+from pipelines.sources.beside import Beside
 from pipelines.sources.entry import Entry, Part
-from pipelines.sources.folder import COMPRESSED, COMPRESSED_HELP, Folder, list_one, place_of
+from pipelines.sources.folder import COMPRESSED, COMPRESSED_HELP, Folder, place_of
 from pipelines.sources.matching import find_pattern
 from pipelines.sources.names import Listing, Names, looked_at
 from pipelines.sources.places import open_store, resolve, split_glob
@@ -130,7 +131,7 @@ def _list_file(source: Source, store: Store, node: Node, modality: Modality) -> 
         for entry in list_tar(store, node, modality, name=node.name):
             yield _label(entry, source.labels, from_folder=source.labels == "folder")
     else:
-        yield _label(list_one(store, node, modality), source.labels, from_folder=False)
+        yield _label(Beside(modality).entry(store, node), source.labels, from_folder=False)
 
 
 def _folders_are_classes(walk: Callable[[], Folder]) -> bool:

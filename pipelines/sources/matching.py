@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase, translate
 from functools import lru_cache
-from typing import NamedTuple
 
 from modalities.base import Modality
 
@@ -17,7 +16,6 @@ _IGNORED_NAMES = frozenset(
 )
 _IGNORED_ENDS = (".md", ".license")
 _RIDING = tuple(f".{extension}" for extension in SIDECARS)
-_ENDS = r"((?:\.[^.*?\[/]+)*)"
 _IGNORED_FOLDERS = ("__macosx",)
 
 
@@ -99,39 +97,6 @@ def _is_no_object(glob: str, by_extension: Mapping[str, object]) -> bool:
     rest = glob.lower().removeprefix("{stem}.")
     literal = len(rest) < len(glob) and not re.search(r"[*?\[/{]", rest)
     return literal and (rest in SIDECARS or rest.rpartition(".")[2] not in by_extension)
-
-
-class Reach(NamedTuple):
-    """What of a folder's names tells which files may belong together.
-
-    ends: what may follow a stem, between dots: of "*.pcd.bin" it is pcd and bin. far: patterns of files to
-    which others may belong that do not have their stem.
-    """
-
-    ends: frozenset[str]
-    far: frozenset[str]
-
-    def beginning(self, name: str) -> str:
-        """The same of all that belong together, but for `far`: the name without ends, whatever its case."""
-        name = name.casefold()
-        while (split := name.rpartition("."))[2] in self.ends and split[1]:
-            name = split[0]
-        return name
-
-
-def reach_of(modality: Modality) -> Reach:
-    """Of files and folders of a modality, and of sidecars."""
-    ends, far = {end for name in SIDECARS for end in name.split(".")}, set[str]()
-    for pattern in modality.patterns:
-        inside = pattern.endswith("/")  # and so is what its globs take
-        globs = [] if inside else modality.companions.get(pattern, ())
-        found = [re.fullmatch(rf"\*{_ENDS}", pattern.rstrip("/"))]
-        found += [re.fullmatch(rf"\{{stem\}}{_ENDS}(/.*)?", glob) for glob in globs]
-        if all(found):
-            ends |= {end for match in found if match for end in match[1].casefold().split(".") if end}
-        else:
-            far.add(pattern)
-    return Reach(frozenset(ends), frozenset(far))
 
 
 def lone_objects(

@@ -5,7 +5,7 @@ import re
 import stat
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from itertools import chain, count, islice
 from operator import attrgetter
@@ -122,38 +122,54 @@ def _marked(name: str, mark: str) -> str:
     return f"{stem}~{mark}{dot}{extension}"
 
 
-def make_unique(nodes: list[Node]) -> list[Node]:
+def make_unique(nodes: list[Node], twins: Set[str] = frozenset()) -> list[Node]:
     """Sorted by name as the full paths sort; of files of one name those that are not NFC go by `told`.
 
     With these goes what has their stem, byte for byte. Any other second file of one name is `name~2`:
     `\\xNN` may be a byte, or be written so. Folders of one name carry a refusal, for it starts the names of
-    all that lies in them: one that came later would take those of the other.
+    all that lies in them: one that came later would take those of the other. `twins`: of what else is
+    there, see `twins_among`.
     """
     if len({node.name for node in nodes}) == len(nodes) and not any(node.told for node in nodes):
         return sorted(nodes, key=attrgetter("name"))
-    nodes = list(dict.fromkeys(nodes))  # Azure lists a folder again where an empty object stands for it
-    alike: dict[tuple[str, bool], list[str]] = defaultdict(list)
-    for node in nodes:
-        alike[node.name, node.is_folder].append(node.uri)
+    nodes = list(dict.fromkeys(nodes))
+    alike = _alike(nodes)
     twins = {
-        node.told.partition(".")[0]
-        for node in nodes
-        if node.told and (len(alike[node.name, node.is_folder]) > 1 or _TOLD(node.name))
+        *twins,
+        *twins_among(nodes),
+        *(_first(node.told) for node in nodes if node.told and _TOLD(node.name)),
     }
     taken: dict[bool, set[str]] = {False: set(), True: set()}  # a file takes no name from a folder
     out = []
     for node in sorted(nodes, key=lambda n: (n.told != "", n.name, n.uri)):
         mine = taken[node.is_folder]
         told = node.told and _free(node.told, mine)
-        name = told if told and node.told.partition(".")[0] in twins else _free(node.name, mine)
+        name = told if told and _first(node.told) in twins else _free(node.name, mine)
         mine |= {name, told or name}
         uris = alike[node.name, node.is_folder]
-        refusal = _alike(uris) if node.is_folder and len(uris) > 1 else node.refusal
+        refusal = _two_folders(uris) if node.is_folder and len(uris) > 1 else node.refusal
         out.append(node._replace(name=name, told=told, refusal=refusal))
     return sorted(out, key=attrgetter("name"))
 
 
-def _alike(uris: list[str]) -> tuple[str, str]:
+def twins_among(nodes: list[Node]) -> set[str]:
+    """What files that have another's name go by up to the first dot; and so does all that begins so."""
+    alike = _alike(nodes)
+    return {_first(n.told) for n in nodes if n.told and len(alike[n.name, n.is_folder]) > 1}
+
+
+def _alike(nodes: list[Node]) -> dict[tuple[str, bool], list[str]]:
+    alike: dict[tuple[str, bool], list[str]] = defaultdict(list)
+    for node in dict.fromkeys(nodes):  # Azure lists a folder again where an empty object stands for it
+        alike[node.name, node.is_folder].append(node.uri)
+    return alike
+
+
+def _first(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _two_folders(uris: list[str]) -> tuple[str, str]:
     told = " and ".join(map(ascii, sorted(uris)))  # where the forms can be told apart
     return "bad-name", f"the names of {told} are one in NFC; rename one, or name the files of both in a table"
 

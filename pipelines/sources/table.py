@@ -13,8 +13,10 @@ import blake3
 
 from modalities.base import Modality
 from pipelines.answers import STORE_FAILED
+from pipelines.disk import FULL
+from pipelines.sources.beside import Beside
 from pipelines.sources.entry import UNKNOWN_SIZE, Entry, Part, refused
-from pipelines.sources.folder import called, list_one
+from pipelines.sources.folder import called
 from pipelines.sources.matching import find_pattern
 from pipelines.sources.places import open_store, resolve, scheme_of
 from pipelines.sources.sorting import in_order
@@ -71,6 +73,7 @@ def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -
     names, groups = _Names(again), _Groups(again)
     anonymous = bool(getattr(columns, "anonymous", False))
     stores: dict[str, Store] = {}
+    beside = Beside(modality)
     first = True
     for number, row in enumerate(rows, start=1):
         if first and columns.labels == "column" and columns.label_column not in row:
@@ -84,7 +87,7 @@ def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -
                 f"row-{number:09d}", "unreadable", f"row {number} of {node.uri} has no {columns.uri_column}"
             )
             continue
-        entry = _entry(uri.strip(), folder, modality, stores, anonymous=anonymous)
+        entry = _entry(uri.strip(), folder, modality, stores, beside, anonymous=anonymous)
         name = names.claim(entry.name, modality)
         if entry.refusal is None and "/" not in entry.name:
             away = _away(uri.strip(), entry.content.uri, folder) if by_folder else ""
@@ -100,7 +103,9 @@ def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -
         yield called(entry, name)._replace(label=label, caption=caption, group=group or entry.group)
 
 
-def _entry(uri: str, folder: str, modality: Modality, stores: dict[str, Store], *, anonymous: bool) -> Entry:
+def _entry(
+    uri: str, folder: str, modality: Modality, stores: dict[str, Store], beside: Beside, *, anonymous: bool
+) -> Entry:
     given, name = uri, ""
     try:
         uri = _absolute(given, folder)
@@ -122,11 +127,13 @@ def _entry(uri: str, folder: str, modality: Modality, stores: dict[str, Store], 
         if node.refusal is not None:
             return refused(name, *node.refusal, uri=uri)
         if needs_folder and store.has_folders:
-            found = list_one(store, node, modality)
+            found = beside.entry(store, node)
             return found._replace(name=name + "/" * node.is_folder, group=_stem(name))
     except STORE_FAILED:
         raise
     except OSError as error:
+        if error.errno in FULL:  # of the disk that sorts
+            raise
         return refused(name, "unreadable", f"{uri}: {error}", uri=uri)
     if node.is_folder:
         return refused(name, "unreadable", f"{uri} is a folder; a row names one object", uri=uri)

@@ -16,7 +16,7 @@ import modalities
 from pipelines.sources import Entry, find_objects, sorting, stores
 from pipelines.sources.names import looked_at
 from pipelines.sources.sorting import in_order
-from tests.pipelines.sources.conftest import MODALITIES, Lister
+from tests.pipelines.sources.conftest import MODALITIES, Lister, named
 from tests.pipelines.sources.test_names import source
 
 ENDS = [
@@ -77,16 +77,45 @@ PARTS = [
     "a~2",
     "e\N{COMBINING ACUTE ACCENT}",
     "日",
+    "e\N{COMBINING ACUTE ACCENT}.001",
+    "é.001",
+    "é.002",
+    "e\N{COMBINING ACUTE ACCENT}.002",
+    "é~2",
+    "A~2~2",
+    "a\udcff.1",
+    "a\\xff.1",
+    "a\\xff.2",
+    "a\\xff~2.1",
+    "frame_é_1",
+    "frame_e\N{COMBINING ACUTE ACCENT}_1",
+    "a_img",
+    "a_mask",
+    "scene_1",
 ]
+# Objects of which others have neither the stem nor an end of it.
+REACHING = {
+    "far names": named(
+        *("far names", "*_img.png", "*.b", "*.jpg", "scene_*/", "*_1.png"),
+        companions={"*_img.png": ("{stem}_mask.png",), "*.b": ("*.a", "a*/*"), "*_1.png": ("{stem}*.txt",)},
+    ),
+    "far wholes": named(
+        *("far wholes", "lights.npy", "points.npy", "*.npy", "*.jpg", "*.csv"),
+        companions={"points.npy": ("*.npy", "*/*.jpg"), "lights.npy": ("{stem}.json", "*_*", "*.001.*")},
+    ),
+}
 
 
-@pytest.mark.parametrize("modality", [*MODALITIES, *(f"real {name}" for name in modalities.names())])
+@pytest.mark.parametrize(
+    "modality", [*MODALITIES, *REACHING, *(f"real {name}" for name in modalities.names())]
+)
 @pytest.mark.parametrize("seed", range(2))
 def test_a_large_folder_lists_as_a_small_one(
     modality: str, seed: int, tmp_path: Path, listing: Lister, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = random.Random(f"{modality} {seed}")
-    kind = modalities.get(modality.split()[1]) if " " in modality else MODALITIES[modality]
+    kinds = MODALITIES | REACHING
+    kind = kinds[modality] if modality in kinds else modalities.get(modality.split()[1])
     for i in range(12):
         root, parts = tmp_path / f"{i}", rng.sample(PARTS[: 16 if i % 3 else None], 6)
         names = {f"{part}.{end}" for part in parts for end in rng.sample(ENDS, rng.randint(1, 4))}
@@ -164,22 +193,46 @@ def test_a_full_disk_ends_the_listing_and_refuses_no_folder(
         listing(tmp_path, "image")
 
 
-@pytest.mark.parametrize("ends", [("jpg",), ("jpg", "txt")])
-@pytest.mark.parametrize("beginning", ["", "2024.06.01-frame."])
+@pytest.mark.parametrize(
+    ("modality", "beginning", "ends", "others"),
+    [
+        ("image", "", ("jpg",), ()),
+        ("image", "", ("jpg", "txt"), ()),
+        ("image", "2024.06.01-frame.", ("jpg",), ()),
+        ("image", "2024.06.01-frame.", ("jpg", "txt"), ()),
+        ("image", "e\N{COMBINING ACUTE ACCENT}-", ("jpg", "txt"), ("é-000007.jpg",)),
+        ("image", "e\N{COMBINING ACUTE ACCENT}.", ("jpg", "txt"), ("é.000007.jpg",)),
+        ("image", "é-", ("jpg", "txt"), ("a\udcff.jpg", "a\\xff.jpg")),
+        ("pointcloud", "", ("laz", "txt"), ("points.npy", "colors.npy")),
+        ("lighting", "", ("png", "txt"), ("lights.npy", "rock_000.png")),
+        ("hyperspectral", "", ("hdr", "img"), ("000003.zarr/0",)),
+    ],
+)
 def test_memory_is_that_of_a_part(
-    beginning: str, ends: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    modality: str,
+    beginning: str,
+    ends: tuple[str, ...],
+    others: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sorting, "HELD", 512)
+    monkeypatch.setattr(sorting, "_BLOCK", 4)
     monkeypatch.setattr(stores, "_NAMED", 512)
-    peaks = []
+    peaks, found = [], []
     for count in (1500, 9000):
-        (root := tmp_path / f"{count}").mkdir()
+        root = tmp_path / f"{count}"
+        for name in others:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).touch()
+        root.mkdir(exist_ok=True)
         for i in range(count):
             for end in ends:
                 (root / f"{beginning}{i:06}.{end}").touch()
+        kind = modalities.get(modality)
         tracemalloc.start()
-        found = sum(1 for _ in looked_at(find_objects(source(root), modalities.get("image"))))
+        found.append(sum(1 for _ in looked_at(find_objects(source(root), kind))))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        assert found == count
+    assert found[1] - found[0] in (7500, 2 * 7500)
     assert peaks[1] < 2 * peaks[0], f"{peaks} bytes for six times the files"
