@@ -54,7 +54,7 @@ class Beside:
 
     def _near(self, store: Store, folder: str, name: str) -> list[Node]:
         """Of a folder what may belong together with what has this name."""
-        for stem in (self._reach.plain_stem(name), TOGETHER):
+        for stem in (self._reach.stem(name), self._reach.plain_stem(name), TOGETHER):
             if (found := self._found(folder, stem)) is not None:
                 return found
         groups = by_stem(visible(store.scan(folder)), self._modality)
@@ -80,4 +80,5 @@ class Beside:
                 raise
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         finally:
-            self._known.execute("COMMIT")
+            if self._known.in_transaction:  # SQLite ends it where the disk is full
+                self._known.execute("COMMIT")

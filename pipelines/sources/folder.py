@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import chain, islice
 from operator import itemgetter
@@ -21,6 +20,7 @@ from pipelines.sources.matching import (
     compile_glob,
     find_pattern,
     find_sidecars,
+    fits,
     is_ignored,
     lone_extensions,
     lone_objects,
@@ -248,11 +248,11 @@ class Folder:
         globs = companion_globs(pattern, stem_of(name, pattern), self.modality) if pattern else []
         found: dict[str, Part] = {}
         for folder, node in sorted(folders.items()):
-            heads = [glob for glob in globs if fnmatchcase(folder.lower(), glob.partition("/")[0])]
+            heads = [glob for glob in globs if fits(folder.lower(), glob.partition("/")[0])]
             if not any(glob == "*" or "/" in glob for glob in heads):
                 continue
             for inner, file in self._files_below(node.uri, folder + "/"):
-                if file.refusal is None and any(fnmatchcase(inner.lower(), glob) for glob in heads):
+                if file.refusal is None and any(fits(inner.lower(), glob) for glob in heads):
                     found[inner] = part_of(file)
                     claims[folder].add(inner.removeprefix(folder + "/"))
         return found

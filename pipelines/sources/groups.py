@@ -70,10 +70,10 @@ def groups(nodes: Iterable[Node], modality: Modality) -> Iterable[list[Node]]:
 
 
 def by_stem(nodes: Iterable[Node], modality: Modality) -> Iterator[tuple[str, list[Node]]]:
-    """The nodes of one folder, unique, by stems, in their order; TOGETHER what goes by no stem, at the end.
+    """The nodes of one folder, unique, by stems: plain ones where names may turn into one another.
 
-    That is what has a stem of an object that reaches further, or of what such a one may take: mostly one
-    sample, which is held as a whole anyway.
+    At the end, TOGETHER: all that has the stem of an object that reaches further, or of what such a one may
+    take. That is mostly one sample, and one is held as a whole anyway.
     """
     reach = reach_of(modality)
     odd, far = False, dict[tuple[str, str], None]()  # of the second, name and pattern

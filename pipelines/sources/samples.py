@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from modalities.base import Modality
-from pipelines.sources.matching import SIDECARS, companion_globs, find_pattern, stem_of
+from pipelines.sources.matching import SIDECARS, companion_globs, find_pattern, fits, stem_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,7 @@ def arrange(key: str, extensions: Iterable[str], modality: Modality) -> Sample:
         for inner, extension in beside.items()
         if extension != primary
         and not (primary.lower() in whole and extension in SIDECARS)
-        and any(fnmatchcase(inner.lower(), glob) for glob in globs)
+        and any(fits(inner.lower(), glob) for glob in globs)
     }
     riders = tuple(e for e in extensions if e != primary and e not in companions.values())
     return Sample(name=name, primary=primary, companions=companions, sidecars=riders)
