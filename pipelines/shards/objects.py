@@ -11,7 +11,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipelines.answers import http_code
 from pipelines.disk import TEMPORARY, told_when_full
-from pipelines.drivers import Garbled, driver, understood
+from pipelines.drivers import Garbled, driver, read_blob, understood
 from pipelines.shards.storage import Storage
 
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
@@ -70,6 +70,8 @@ class ObjectStorage(Storage):
         if size == 0:
             return b""
         end = None if size is None else offset + size
+        if _speaks(self.files, "abfs"):
+            return read_blob(self.files, f"{self.root}/{key}", offset, end)[0]
         content: bytes = self.files.cat_file(f"{self.root}/{key}", start=offset or None, end=end)
         return content
 

@@ -19,7 +19,7 @@ from pipelines.answers import (
     refusal,
     unanswered,
 )
-from pipelines.drivers import AZURE, GOOGLE, driver, understood
+from pipelines.drivers import AZURE, GOOGLE, driver, read_blob, understood
 from pipelines.retry import Retry
 from pipelines.sources.stores import Mixed, Node, clean_name, told_name
 
@@ -98,16 +98,18 @@ class ObjectStore:
     def read(self, uri: str, offset: int, size: int, version: str = "") -> bytes:
         path = self._path(uri)
         # Listed as empty, and an empty object has no range to ask for.
-        ranged = {} if offset == 0 and size == 1 else {"start": offset, "end": offset + size}
+        ranged = {} if offset == 0 and size <= 1 else {"start": offset, "end": offset + size}
 
         def answer() -> tuple[bytes, str]:
+            if self.scheme in AZURE:
+                return read_blob(self.fs, path, **ranged)
             if version and self.scheme == "s3":
                 return self._read_s3(path, **ranged)
             data = bytes(self.fs.cat_file(path, **ranged))
             return data, self._node(self.fs.info(path)).version if version else ""
 
         data, came = self._ask("read", uri, answer)
-        if came and came != version and _is_time(came) == _is_time(version):
+        if version and came and came != version and _is_time(came) == _is_time(version):
             raise BadSample("changed", f"{uri} was written to after it was listed; ingest it again")
         return data
 

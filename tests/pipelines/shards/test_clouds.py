@@ -13,6 +13,7 @@ import pytest
 from jobs.chaos import bucket
 from jobs.chaos.invariants import truth_of
 from jobs.chaos.small import build, make_pictures, survey, work_on
+from modalities.base import BadSample
 from pipelines.answers import Refused
 from pipelines.shards.storage import LocalStorage, open_storage
 from pipelines.shards.trial import Untrusted, require_trusted, try_storage
@@ -174,6 +175,26 @@ def test_a_listing_by_pages_is_what_the_driver_lists(
         next(store.scan(f"{cloud}/none"))
     with pytest.raises(Refused, match="there is no bucket 'nosuch'"):
         next(store.scan(f"{cloud[:2]}://nosuch/in"))
+
+
+def test_what_is_read_is_of_the_version_that_was_listed(cloud: str) -> None:
+    storage, store = open_storage(cloud), objects.ObjectStore(cloud[:2])
+    contents = {"0.png": b"0123456789", "1 é.png": b"1", "empty": b""}
+    for name, content in contents.items():
+        assert storage.create(f"in/{name}", content)
+    listed = list(store.scan(f"{cloud}/in"))
+    assert {node.name: store.read(node.uri, 0, node.size + 1, node.version) for node in listed} == contents
+    assert {node.name: store.read(node.uri, 0, 0) for node in listed if node.size == 0} == {"empty": b""}
+    assert store.read(f"{cloud}/in/0.png", 3, 4) == b"3456"
+    for node in listed:
+        storage.replace(f"in/{node.name}", b"another")
+        with pytest.raises(BadSample, match="was written to after it was listed"):
+            store.read(node.uri, 0, node.size + 1, node.version)
+    storage.delete("in/empty")
+    with pytest.raises(FileNotFoundError):
+        store.read(f"{cloud}/in/empty", 0, 1)
+    with pytest.raises(FileNotFoundError):
+        storage.get("in/empty")
 
 
 def test_a_store_that_ignores_preconditions_is_refused(emulator: None, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 import modalities
-from pipelines.answers import TRANSIENT_STATUS, Unavailable, is_transient
+from modalities.base import BadSample
+from pipelines.answers import TRANSIENT_STATUS, Unavailable, http_code, is_transient
+from pipelines.drivers import Garbled
 from pipelines.retry import Budget, Retry, retry_after
 from pipelines.shards.objects import ObjectStorage
 from pipelines.sources import objects, sorting
@@ -39,10 +41,12 @@ DAY = "Sun, 22 Nov 2026 00:00:00 GMT"
 
 
 class Server:
-    """`asked`: all that came, as a line of command and path."""
+    """`asked`: all that came, as a line of command and path. `cuts`: of so many answers half is sent."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.headers: dict[str, str] = {}
+        self.cuts = 0
         self.answer: Answer = lambda *_: (503, b"")
         outer = self
 
@@ -61,7 +65,12 @@ class Server:
                     "Content-Type", "application/xml" if told[1][:1] == b"<" else "application/json"
                 )
                 self.send_header("Content-Length", str(len(told[1])))
+                for header in outer.headers.items():
+                    self.send_header(*header)
                 self.end_headers()
+                if outer.cuts:
+                    outer.cuts, self.close_connection = outer.cuts - 1, True
+                    told = told[0], told[1][: len(told[1]) // 2]
                 self.wfile.write(told[1] if self.command != "HEAD" else b"")
 
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_it  # as http.server wants it
@@ -156,6 +165,76 @@ def test_the_policy_waits_as_long_as_a_store_asks(
     with pytest.raises(Unavailable, match="after 3 tries"):
         list(ObjectStore(cloud[:2]).scan(f"{cloud}/in"))
     assert slept == [7, 7]
+
+
+BODY = b"123456789"
+
+
+def holds(server: Server, body: bytes = BODY) -> None:
+    """From its second byte on, or all of it, whatever the object."""
+    server.answer = lambda *_: (200, body)
+    server.headers = {"ETag": '"e1"', "Content-Range": f"bytes 1-{len(body)}/{len(body) + 1}"}
+
+
+def test_a_body_that_was_cut_is_asked_for_again_by_the_policy_alone(
+    cloud: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holds(server)
+    storage = ObjectStorage(f"{cloud}/data")
+    reads: list[Callable[[], bytes]] = [
+        lambda: storage.get("key"), lambda: storage.get("key", 1), lambda: storage.get("key", 1, 9),
+        lambda: ObjectStore(cloud[:2]).read(f"{cloud}/key", 1, 9),
+        lambda: ObjectStore(cloud[:2]).read(f"{cloud}/key", 0, 1),
+    ]  # fmt: skip
+    for read in reads:
+        server.cuts = 1
+        with pytest.raises(Exception, match=r".") as caught:
+            read()
+        assert isinstance(caught.value, Unavailable) or is_transient(caught.value)
+    assert len(server.asked) == len(reads)
+    attempts(monkeypatch, 3)
+    again = Retry(attempts=3, budget=Budget(), clock=SimpleNamespace(sleep=float, time=time.time))
+    for read in reads[:3]:
+        server.cuts = 2
+        assert again("get", read) == BODY
+    for read in reads[3:]:
+        server.cuts = 2
+        assert read() == BODY
+    assert len(server.asked) == 4 * len(reads)
+
+
+def test_azure_is_asked_once_for_a_read_however_large_or_empty(server: Server) -> None:
+    storage = ObjectStorage("az://lake/data")
+    for body in (bytes(33 * 2**20), BODY, b""):
+        holds(server, body)
+        server.asked.clear()
+        assert (storage.get("key"), len(server.asked)) == (body, 1)
+    server.answer = lambda *_: (416, b"")
+    with pytest.raises(Exception, match=r".") as caught:
+        storage.get("key", 1)
+    assert (http_code(caught.value)[0], is_transient(caught.value), len(server.asked)) == (416, False, 2)
+
+
+@pytest.mark.parametrize("said", [{}, {"Content-Range": "bytes 0-8/10"}])
+def test_another_range_than_was_asked_for_is_no_answer(said: dict[str, str], server: Server) -> None:
+    holds(server)
+    server.headers = said
+    with pytest.raises(Garbled, match=r"lake/data/key: asked for bytes=1-9, and the answer says") as caught:
+        ObjectStorage("az://lake/data").get("key", 1, 9)
+    assert is_transient(caught.value)
+
+
+def test_azure_says_in_one_answer_what_is_there_and_of_what_version(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts(monkeypatch, 1)
+    holds(server)
+    store = ObjectStore("az")
+    for version in ("", "e1", "1795305600.0"):  # a time is nothing to compare an etag with
+        assert store.read("az://lake/key", 1, 9, version) == BODY
+    with pytest.raises(BadSample, match="az://lake/key was written to after it was listed"):
+        store.read("az://lake/key", 1, 9, "e0")
+    assert len(server.asked) == 4
 
 
 def test_no_token_for_now_is_no_refusal(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
