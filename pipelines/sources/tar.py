@@ -1,7 +1,10 @@
 """An existing tar, listed by its headers: members grouped as WebDataset groups them, nothing extracted."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
+from itertools import count, groupby
+from operator import attrgetter, itemgetter
+from typing import NamedTuple
 
 from modalities.base import BadSample, Modality
 from pipelines.answers import STORE_FAILED
@@ -10,6 +13,7 @@ from pipelines.sources.folder import part_of
 from pipelines.sources.headers import Damage, Member, read_members
 from pipelines.sources.matching import is_hidden, is_ignored
 from pipelines.sources.samples import arrange
+from pipelines.sources.sorting import in_order
 from pipelines.sources.stores import Node, Store, clean_name
 
 MAX_NAME = 4096
@@ -25,46 +29,108 @@ PICKLED = (
 )  # run by who decodes by name
 
 
+class _Found(NamedTuple):
+    """A member. number: among those that are not passed over; problem: why it must not be read."""
+
+    key: str
+    number: int
+    path: str
+    problem: str
+    offset: int
+    size: int
+
+
 def list_tar(store: Store, node: Node, modality: Modality, *, name: str) -> Iterator[Entry]:
-    """Samples of a tar, sorted by key; its members' headers are in memory meanwhile, its data are not.
+    """Samples of a tar, sorted by key.
 
     A sample of which a member must not be read is refused as a whole. What lies behind a damaged place is
     one refused entry, with the sample that was being read there, for nobody knows what it lacks; with every
     sample, if members of samples do not lie together.
     """
-    samples: dict[str, dict[str, Member]] = {}
-    problems: dict[str, tuple[str, str]] = {}  # key -> why its sample is refused
-    damage: Damage | None = None
-    last, apart = "", False
+    damages: list[Damage] = []
+    last = ""
+
+    def sound() -> Iterator[_Found]:
+        nonlocal last
+        for one in _found(store, node):
+            if isinstance(one, Damage):
+                damages.append(one)
+            else:
+                last = one.key
+                yield one
+
+    found = _by_key(sound())
+    damage = next(iter(damages), None)
+    damaged, apart = None, False
+    if damage and not damage.whole:
+        damaged = split_key(_clean_path(damage.member))[0] if damage.member else last
+
+        def watched() -> Iterator[_Found]:
+            nonlocal apart
+            for _, members in groupby(found, key=attrgetter("key")):
+                lie_together = yield from _watched(members)
+                apart = apart or not lie_together
+
+        found = _by_key(watched())
+    cut: list[str] = []
+    lost = 0
+    for key, members in groupby(found, key=attrgetter("key")):
+        if apart or key == damaged:
+            lost, cut = lost + 1, [*cut, key][:3]
+            continue
+        parts, problem = _sample(members)
+        if problem:
+            yield refused(f"{name}/{_printable(key)}", "unsafe", problem, uri=node.uri)
+        elif not _is_litter(key, parts):
+            yield _entry(node, name, key, parts, modality)
+    if damage:
+        yield _remainder(node, name, damage, lost, cut)
+
+
+def _by_key(found: Iterable[_Found]) -> Iterator[_Found]:
+    """Headers of a tar may be more than memory should hold."""
+    return in_order(found, itemgetter(0, 1), tuple, _Found._make)
+
+
+def _found(store: Store, node: Node) -> Iterator[_Found | Damage]:
+    numbers = count()
     for member in _members(store, node):
         if isinstance(member, Damage):
-            damage = member
-            break
+            yield member
+            return
         path = _clean_path(member.name)
-        key, extension = split_key(path)
-        if member.kind == "file" and ".." not in path.split("/") and any(map(is_hidden, path.split("/"))):
+        parts = path.split("/")
+        if member.kind == "file" and ".." not in parts and any(map(is_hidden, parts)):
             continue
-        if problem := _problem(member, path):
-            problems.setdefault(key, ("unsafe", problem))
-            samples.setdefault(key, {})
-        elif extension in samples.setdefault(key, {}):
-            problems.setdefault(
-                key, ("unsafe", f"two members are called {path!r}; nobody can say which is meant")
-            )
-        else:
-            apart = apart or (key != last and bool(samples[key]))
-            samples[key][extension] = member
-        last = key
-    cut = _cut_samples(damage, samples, last, apart) if damage else set[str]()
-    for key in sorted(samples):
-        if key in cut:
-            continue
-        if key in problems:
-            yield refused(f"{name}/{_printable(key)}", *problems[key], uri=node.uri)
-        elif not _is_litter(key, samples[key]):
-            yield _entry(node, name, key, samples[key], modality)
-    if damage:
-        yield _remainder(node, name, damage, cut)
+        problem = _problem(member, path) or ""
+        yield _Found(split_key(path)[0], next(numbers), path, problem, member.offset, member.size)
+
+
+def _sample(members: Iterable[_Found]) -> tuple[dict[str, _Found], str]:
+    """Members of one key by their extensions, and why the sample is refused."""
+    parts: dict[str, _Found] = {}
+    refusal = ""
+    for one in members:
+        problem = one.problem
+        if not problem and (extension := split_key(one.path)[1]) in parts:
+            problem = f"two members are called {one.path!r}; nobody can say which is meant"
+        elif not problem:
+            parts[extension] = one
+        refusal = refusal or problem
+    return parts, refusal
+
+
+def _watched(members: Iterable[_Found]) -> Generator[_Found, None, bool]:
+    """The members of one key. Returned: whether what a sample is made of lies together."""
+    together, before, parts = True, -1, set[str]()
+    for one in members:
+        extension = split_key(one.path)[1]
+        if not one.problem and extension not in parts:
+            together = together and (not parts or one.number == before + 1)
+            parts.add(extension)
+        before = one.number
+        yield one
+    return together
 
 
 def _members(store: Store, node: Node) -> Iterator[Member | Damage]:
@@ -87,7 +153,7 @@ def split_key(path: str) -> tuple[str, str]:
     return folder + slash + stem, extension.lower()
 
 
-def _entry(node: Node, name: str, key: str, members: dict[str, Member], modality: Modality) -> Entry:
+def _entry(node: Node, name: str, key: str, members: dict[str, _Found], modality: Modality) -> Entry:
     def part(extension: str) -> Part:
         member = members[extension]
         return part_of(node)._replace(size=member.size, offset=member.offset, ranged=True)
@@ -102,20 +168,9 @@ def _entry(node: Node, name: str, key: str, members: dict[str, Member], modality
     )
 
 
-def _cut_samples(damage: Damage, samples: dict[str, dict[str, Member]], last: str, apart: bool) -> set[str]:
-    """Keys of which a member may lie behind the damage."""
-    if damage.whole:
-        return set()
-    if apart:  # members of a sample do not lie together, so any of them may have lost one
-        return set(samples)
-    damaged = split_key(_clean_path(damage.member))[0] if damage.member else last
-    return {damaged} & set(samples)
-
-
-def _remainder(node: Node, name: str, damage: Damage, cut: set[str]) -> Entry:
-    with_it = (
-        f"; with it {len(cut)} samples that may lack a member ({', '.join(sorted(cut)[:3])})" if cut else ""
-    )
+def _remainder(node: Node, name: str, damage: Damage, lost: int, cut: list[str]) -> Entry:
+    """`lost` samples go with it; the first of them are in `cut`."""
+    with_it = f"; with it {lost} samples that may lack a member ({', '.join(cut)})" if cut else ""
     detail = (
         f"{node.uri}: {damage.detail} at byte {damage.offset:,} of {node.size:,}{with_it}; make the tar again"
     )
@@ -146,6 +201,6 @@ def _printable(key: str) -> str:
     return "/".join("(up)" if part == ".." else part for part in key.split("/")) or "(no name)"
 
 
-def _is_litter(key: str, members: dict[str, Member]) -> bool:
+def _is_litter(key: str, members: Iterable[str]) -> bool:
     base = key.rpartition("/")[2]
     return all(is_ignored(f"{base}.{extension}".rstrip(".")) for extension in members)

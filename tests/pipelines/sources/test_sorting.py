@@ -1,6 +1,7 @@
 """Folders of any size: what is sorted on disk, and listed part by part, is what is listed at once."""
 
 import errno
+import os
 import random
 import tempfile
 import tracemalloc
@@ -154,6 +155,19 @@ def test_a_name_that_another_could_have_is_looked_for_among_all(
     at_once = listing(tmp_path)
     assert len({entry.name for entry in at_once}) == 5
     monkeypatch.setattr(sorting, "HELD", 2)
+    assert listing(tmp_path) == at_once
+
+
+def test_a_name_with_a_number_that_another_is_given_is_looked_for_among_all(
+    tmp_path: Path, listing: Lister, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (b"a\xff.jpg", rb"a\xff.jpg", rb"a\xff~2.jpg", b"b.jpg"):
+        Path(os.fsdecode(bytes(tmp_path) + b"/" + name)).write_bytes(name)
+    at_once = listing(tmp_path)
+    assert {entry.name for entry in at_once} == {
+        r"a\xff.jpg", r"a\xff~2.jpg", r"a\xff~2~2.jpg", "b.jpg",
+    }  # fmt: skip
+    monkeypatch.setattr(sorting, "HELD", 1)
     assert listing(tmp_path) == at_once
 
 

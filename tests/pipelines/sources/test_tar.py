@@ -4,15 +4,17 @@ import io
 import os
 import random
 import tarfile
-from collections.abc import Callable, Mapping
+import tracemalloc
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+import modalities
 from modalities.base import BadSample
-from pipelines.sources import Entry, open_entry
+from pipelines.sources import Entry, open_entry, sorting
+from tests.pipelines.sources.conftest import MODALITIES, Lister, Stream
 
-Lister = Callable[..., list[Entry]]
 LONG = "deep/" * 30 + "x" * 120
 
 
@@ -201,6 +203,55 @@ def test_no_cut_goes_unnoticed(listing: Lister, tmp_path: Path, layout: int, apa
         check_books(listing, path, whole, apart=apart)
         if cut <= end:
             assert set(refusals(listing(path)).values()) == {"truncated"}
+
+
+@pytest.mark.parametrize("modality", ["image", "real hyperspectral", "real lighting"])
+def test_a_large_tar_lists_as_a_small_one(
+    modality: str, listing: Lister, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = modalities.get(modality.split()[1]) if " " in modality else MODALITIES[modality]
+    rng = random.Random(modality)
+    damaged = 0
+    for i in range(60):
+        names = [
+            f"{key}.{end}"
+            for key in rng.sample(["a", "b", "c/d", "c/e", "é", "README", "../x", ".h"], rng.randint(1, 6))
+            for end in rng.sample(
+                ["jpg", "JPG", "cls", "json", "npy", "hdr", "img", "pkl"], rng.randint(1, 3)
+            )
+        ]
+        if i % 2:
+            rng.shuffle(names)
+        with tarfile.open(path := tmp_path / "t.tar", "w") as tar:
+            for name in [*names, *rng.sample(names, i % 3 == 0)]:
+                add(tar, name, bytes(rng.randint(0, 600)))
+        data = bytearray(path.read_bytes())
+        if i % 4 == 1:
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(data[: rng.randrange(len(data)) if i % 4 == 2 else None])
+        monkeypatch.undo()
+        at_once = listing(path, kind, allow_empty=True)
+        damaged += any("damaged@" in entry.name for entry in at_once)
+        for held in (1, 3):
+            monkeypatch.setattr(sorting, "HELD", held)
+            assert listing(path, kind, allow_empty=True) == at_once, i
+    assert damaged > 10
+
+
+def test_memory_does_not_grow_with_the_members(
+    stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sorting, "HELD", 256)
+    monkeypatch.setattr(sorting, "_BLOCK", 4)
+    peaks = []
+    for count in (700, 4200):
+        names = [f"{i * 37 % count:06}.{end}" for i in range(count) for end in ("jpg", "cls")]
+        path = write_tar(tmp_path / f"{count}.tar", dict.fromkeys(names, b"x"))
+        tracemalloc.start()
+        assert sum(1 for _ in stream(path)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 2 * peaks[0], f"{peaks} bytes for six times the members"
 
 
 def test_a_cut_costs_only_the_sample_it_hits(listing: Lister, tmp_path: Path, real: dict[str, bytes]) -> None:
