@@ -82,8 +82,8 @@ def by_stem(nodes: Iterable[Node], modality: Modality) -> Iterator[tuple[str, li
         nonlocal odd
         for node in nodes:
             odd = odd or bool(node.told) or "\\x" in node.name
-            if reach.far and (found := find_pattern(name := _full(node), modality)) in reach.far and found:
-                far.update(dict.fromkeys((one, found) for one in (name, node.told) if one))
+            if reach.far and (pattern := find_pattern(name := _full(node), modality)) in reach.far:
+                far[name, str(pattern)] = None
             yield reach.stem(node.name), node.name, node
 
     found, twins, bound = _sorted(keyed()), set[str](), set[str]()
@@ -121,7 +121,7 @@ def _looked_through(
         twins |= twins_among(nodes)
         for node in nodes:
             stem = reach.plain_stem(node.name)
-            if takes(node.name.lower()) or takes(node.told.lower()):
+            if takes(node.name.lower()):
                 bound.add(stem)
             yield stem, node.name, node
 
