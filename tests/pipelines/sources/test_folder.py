@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modalities.base import BadSample
-from pipelines.sources import Entry, open_entry
+from pipelines.sources import Entry, open_entry, sorting
 from pipelines.sources.folder import Folder
 from pipelines.sources.opening import IN_PLACE_BYTES
 from pipelines.sources.stores import told_name
@@ -120,6 +120,19 @@ def test_companions_belong_to_their_object(listing: Lister, tree: Tree) -> None:
     raw, sidecars = open_entry(entries["s.hdr"])
     assert raw.companion("s.img").read() == b"s.img"
     assert sidecars == {"cls": b"s.cls"}
+
+
+@pytest.mark.parametrize("held", [1, 2**14])
+def test_what_belongs_to_an_object_above_is_no_object_however_deep(
+    held: int, listing: Lister, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sorting, "HELD", held)
+    root = tree(
+        "n.npy", "n.wl/1.csv", "n.wl/x/2.csv", "n.wl/x/y/3.csv", "n.wl/x/b.tif", "n.wl/y/1.csv.txt", "o.npy"
+    )
+    entries = {entry.name: entry for entry in listing(root, "hyperspectral")}
+    assert set(entries) == {"n.npy", "n.wl/x/b.tif", "n.wl/y/1.csv.txt", "o.npy"}
+    assert set(entries["n.npy"].companions) == {"n.wl/1.csv", "n.wl/x/2.csv", "n.wl/x/y/3.csv"}
 
 
 def test_folder_object_takes_everything_inside(listing: Lister, tree: Tree) -> None:
