@@ -205,6 +205,34 @@ def test_no_cut_goes_unnoticed(listing: Lister, tmp_path: Path, layout: int, apa
             assert set(refusals(listing(path)).values()) == {"truncated"}
 
 
+@pytest.mark.parametrize(
+    ("members", "told", "left"),
+    [
+        ("a.jpg a.txt b.jpg b.txt c.jpg c.txt", "1 samples that may lack a member (c)", "a.jpg b.jpg"),
+        ("a.jpg b.jpg b.txt a.txt c.jpg c.txt", "3 samples that may lack a member (a, b, c)", ""),
+        ("a.jpg b.jpg a.jpg c.jpg c.txt", "1 samples that may lack a member (c)", "a b.jpg"),  # a is refused anyway
+        ("b.jpg a.pkl a.jpg c.jpg c.txt", "1 samples that may lack a member (c)", "a b.jpg"),
+        ("a.pkl b.jpg a.jpg c.jpg c.txt", "1 samples that may lack a member (c)", "a b.jpg"),
+    ],
+)
+@pytest.mark.parametrize("held", [1, 2**14])
+def test_a_cut_costs_all_samples_where_members_of_one_lie_apart(
+    members: str, told: str, left: str, held: int,
+    listing: Lister, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sorting, "HELD", held)
+    with tarfile.open(path := tmp_path / "t.tar", "w") as tar:
+        for name in members.split():
+            add(tar, name)
+    with tarfile.open(path) as tar:
+        cut = tar.getmembers()[-1].offset_data + 2
+    os.truncate(path, cut)
+    *found, remainder = listing(path)
+    assert [entry.name for entry in found] == [f"t.tar/{name}" for name in left.split()]
+    assert remainder.refusal is not None
+    assert told in remainder.refusal[1]
+
+
 @pytest.mark.parametrize("modality", ["image", "real hyperspectral", "real lighting"])
 def test_a_large_tar_lists_as_a_small_one(
     modality: str, listing: Lister, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
