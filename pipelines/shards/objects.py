@@ -78,7 +78,7 @@ class ObjectStorage(Storage):
     def size(self, key: str) -> int | None:
         try:
             with understood(key):
-                return int(self.files.info(f"{self.root}/{key}")["size"])
+                return int(self._told(key)["size"])
         except FileNotFoundError:
             return None
 
@@ -101,10 +101,18 @@ class ObjectStorage(Storage):
     def modified(self, key: str) -> float | None:
         try:
             with understood(key):
-                info = self.files.info(f"{self.root}/{key}")
+                info = self._told(key)
         except FileNotFoundError:
             return None
         return _seconds(next(info[name] for name in _TIMES if info.get(name)))
+
+    def _told(self, key: str) -> dict[str, Any]:
+        if not _speaks(self.files, "s3"):
+            info: dict[str, Any] = self.files.info(f"{self.root}/{key}")
+            return info
+        bucket, name = self._s3_name(key)  # s3fs would list what is not there, in case it is a folder
+        answer = self.files.call_s3("head_object", Bucket=bucket, Key=name)
+        return {"size": answer["ContentLength"], "LastModified": answer["LastModified"]}
 
     def begin_upload(self, key: str, content: bytes) -> bool:
         path = f"{self.root}/{key}"
