@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain
 from typing import Any, Protocol
 
 import blake3
@@ -19,8 +19,8 @@ from pipelines.sources.entry import UNKNOWN_SIZE, Entry, Part, refused
 from pipelines.sources.folder import called
 from pipelines.sources.matching import find_pattern
 from pipelines.sources.places import open_store, resolve, scheme_of
-from pipelines.sources.sorting import in_order
-from pipelines.sources.stores import Node, Store, clean_name, is_local, local_path
+from pipelines.sources.rows import Named, by_row, come_again, numbered, numbers
+from pipelines.sources.stores import LocalStore, Node, Store, clean_name, is_local, local_path
 
 SUFFIXES = (".parquet", ".csv", ".tsv")
 MAX_REMOTE_BYTES = 2**30  # a remote table is read at once
@@ -69,29 +69,28 @@ def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -
     by_folder = bool(getattr(columns, "by_folder", False))
     wanted = [columns.label_column, columns.caption_column, *([group_column] if group_column else [])]
     rows = _read_rows(store, node, columns.uri_column, wanted)
-    again = _repeated(store, node, columns.uri_column)
-    names, groups = _Names(again), _Groups(again)
+    numbers_of = _numbers(store, node, modality, columns.uri_column, by_folder=by_folder)
     anonymous = bool(getattr(columns, "anonymous", False))
     stores: dict[str, Store] = {}
     beside = Beside(modality)
     first = True
-    for number, row in enumerate(rows, start=1):
+    for number, (row, (count, rank)) in enumerate(zip(rows, numbers_of, strict=False), start=1):
         if first and columns.labels == "column" and columns.label_column not in row:
             raise ValueError(
                 f"{node.uri} has no column {columns.label_column!r} for labels; set label_column"
             )
         first = False
-        uri = row[columns.uri_column]
-        if not isinstance(uri, str) or not uri.strip():
-            yield refused(
-                f"row-{number:09d}", "unreadable", f"row {number} of {node.uri} has no {columns.uri_column}"
-            )
+        uri = _given(row[columns.uri_column])
+        if not uri:
+            name = numbered(_unnamed(number), count, modality) if count > 1 else _unnamed(number)
+            yield refused(name, "unreadable", f"row {number} of {node.uri} has no {columns.uri_column}")
             continue
-        entry = _entry(uri.strip(), folder, modality, stores, beside, anonymous=anonymous)
-        name = names.claim(entry.name, modality)
+        entry = _entry(uri, folder, modality, stores, beside, anonymous=anonymous)
+        name = numbered(entry.name, count, modality) if count > 1 else entry.name
         if entry.refusal is None and "/" not in entry.name:
-            away = _away(uri.strip(), entry.content.uri, folder) if by_folder else ""
-            entry = entry._replace(group=f"{away}/{entry.group}" if away else groups.of(entry))
+            away = _away(uri, entry.content.uri, folder) if by_folder else ""
+            own = f"{entry.group}~{rank}" if rank > 1 else entry.group
+            entry = entry._replace(group=f"{away}/{entry.group}" if away else own)
         label = _text(row.get(columns.label_column)) if columns.labels in ("auto", "column") else None
         group = _text(row.get(group_column)) if group_column else None
         if by_folder and group and "/" not in group:
@@ -194,68 +193,55 @@ def _stem(name: str) -> str:
     return folder + slash + (base.rpartition(".")[0] or base)
 
 
-def _repeated(store: Store, node: Node, uri_column: str) -> frozenset[int]:
-    """Hashes of the names that more than one row has. Of all others nothing needs to be remembered."""
+def _numbers(
+    store: Store, node: Node, modality: Modality, uri_column: str, *, by_folder: bool
+) -> Iterator[tuple[int, int]]:
+    """Of each row the number of its name, and of its object among those of the name; 1 or less: as it is."""
     folder = node.uri.rpartition("/")[0]
+    again = come_again(name for name, *_ in _named(store, node, uri_column))
 
-    def names() -> Iterator[str]:
-        for row in _read_rows(store, node, uri_column, []):
-            if isinstance(uri := row[uri_column], str):
-                try:
-                    yield _name_of(uri.strip(), _absolute(uri.strip(), folder), folder)
-                except ValueError:
-                    yield _name(uri.strip())
+    def named(first_again: tuple[int, bool]) -> Iterator[Named]:
+        alone = by_row(chain([first_again], again), None)
+        rows = zip(_named(store, node, uri_column), alone, strict=False)
+        for number, ((name, given, uri), first) in enumerate(rows, start=1):
+            grouped = uri and first is not None and "/" not in name
+            place = _place(uri) if grouped else ""
+            away = by_folder and place and _away(given, place, folder)
+            yield Named(number, name, "" if away else place, first)
 
-    hashes = in_order(map(hash, names()), int)
-    return frozenset(one for one, following in pairwise(hashes) if one == following)
-
-
-class _Names:
-    """Makes names unique. It keeps hashes of those that come again, or may be what another is numbered to."""
-
-    def __init__(self, again: frozenset[int]) -> None:
-        self._again = again
-        self._taken: set[int] = set()
-        self._last: dict[int, int] = {}  # number given to a name
-
-    def claim(self, name: str, modality: Modality) -> str:
-        if "~" not in name and hash(name.rstrip("/")) not in self._again:
-            return name
-        candidate, i = name, self._last.get(hash(name), 1)
-        while hash(candidate) in self._taken:
-            i += 1
-            candidate = _numbered(name, i, modality)
-        self._taken.add(hash(candidate))
-        self._last[hash(name)] = i
-        return candidate
+    some = next(again, None)
+    return by_row(numbers(named(some), modality) if some else (), (1, 1))
 
 
-def _numbered(name: str, number: int, modality: Modality) -> str:
-    """Another name that the modality reads as it reads this one."""
-    path = name.rstrip("/")
-    folder, slash, base = path.rpartition("/")
-    stem, dot, suffix = base.partition(".")
-    if "*" not in (find_pattern(base, modality) or "*"):
-        return f"{folder or stem}~{number}/{base}"
-    return f"{folder}{slash}{stem}~{number}{dot}{suffix}{name[len(path) :]}"
+def _named(store: Store, node: Node, uri_column: str) -> Iterator[tuple[str, str, str]]:
+    """What `_entry` calls each row, but for the slash of a folder, and its URI, as given and absolute."""
+    folder = node.uri.rpartition("/")[0]
+    for number, row in enumerate(_read_rows(store, node, uri_column, []), start=1):
+        given = _given(row[uri_column])
+        try:
+            uri = given and _absolute(given, folder)
+            yield _name_of(given, uri, folder) if given else _unnamed(number), given, uri
+        except ValueError:
+            yield _name(given), given, ""
 
 
-class _Groups:
-    """Groups of objects that share a last name: the same object one group, another object another."""
+def _given(uri: Any) -> str:
+    return uri.strip() if isinstance(uri, str) else ""
 
-    def __init__(self, again: frozenset[int]) -> None:
-        self._again = again
-        self._number: dict[int, int] = {}  # of an object, among those of its name
-        self._count: dict[int, int] = {}
 
-    def of(self, entry: Entry) -> str:
-        if hash(entry.name.rstrip("/")) not in self._again:
-            return entry.group
-        place, name = hash(entry.content.uri), hash(entry.name)
-        if place not in self._number:
-            self._number[place] = self._count[name] = self._count.get(name, 0) + 1
-        number = self._number[place]
-        return entry.group if number == 1 else f"{entry.group}~{number}"
+def _unnamed(number: int) -> str:
+    return f"row-{number:09d}"
+
+
+def _place(uri: str) -> str:
+    """What tells an object from others: of a local file the real path, nothing where there is none."""
+    if not is_local(uri):
+        return uri
+    try:
+        node = LocalStore().stat(uri)
+    except OSError:
+        return ""
+    return "" if node is None or node.refusal is not None or node.is_folder else node.uri
 
 
 def _text(value: Any) -> str | None:

@@ -1,0 +1,156 @@
+"""What the rows of a table are called that share a name: sorted on disk, so that none needs to be held."""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby, pairwise, repeat
+from operator import itemgetter
+from typing import NamedTuple, TypeVar
+
+from modalities.base import Modality
+from pipelines.sources.matching import find_pattern
+from pipelines.sources.sorting import in_order
+
+T = TypeVar("T")
+_BITS = 40  # of a row
+_AGAIN, _MARKED = -1, 0  # in place of a row: before the rows they tell of
+
+
+class Named(NamedTuple):
+    """A row, from 1 on. place: of its object, where the group depends on it.
+
+    first: of the rows of its name, None where it is alone.
+    """
+
+    row: int
+    name: str
+    place: str
+    first: bool | None
+
+
+def come_again(names: Iterable[str]) -> Iterator[tuple[int, bool]]:
+    """Rows of names that more than one row has, in order, each with whether it is the first of its name.
+
+    Names are told apart by hashes; a row that is taken for another's twin only takes a longer way.
+    """
+
+    def found() -> Iterator[tuple[int, bool]]:
+        first = True
+        hashes = in_order((hash(name) << _BITS | row for row, name in enumerate(names, 1)), int)
+        for one, following in pairwise(hashes):
+            same = one >> _BITS == following >> _BITS
+            if same and first:
+                yield one % 2**_BITS, True
+            if same:
+                yield following % 2**_BITS, False
+            first = not same
+
+    return in_order(found(), itemgetter(0))
+
+
+def by_row(found: Iterable[tuple[int, T]], otherwise: T) -> Iterator[T]:
+    """What was found for each row, without end."""
+    at = 1
+    for row, one in found:
+        yield from repeat(otherwise, row - at)
+        yield one
+        at = row + 1
+    yield from repeat(otherwise)
+
+
+def numbers(rows: Iterable[Named], modality: Modality) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Rows, in order, with what `numbered` makes their names unique by, and the rank of their objects.
+
+    Names go to who comes first, so that a row more renames none before it. rank: of an object among those of
+    its name, in the order of their first rows; 0 without a place. Rows of two ones may be left out.
+    """
+
+    def alike() -> Iterator[tuple[str, int, str, str]]:
+        for row, name, place, first in rows:
+            root = _root(name, modality)
+            if first:
+                yield root, _AGAIN, "", ""
+            if name != root and first is not False:
+                yield root, _MARKED, name, ""
+            if name != root or first is not None:
+                yield root, row, name, place
+
+    def firsts(claimed: Iterable[tuple[str, str, int, int]]) -> Iterator[tuple[str, int, int, int]]:
+        for (name, place), same in groupby(in_order(claimed, itemgetter(0, 1, 2)), itemgetter(0, 1)):
+            first = 0
+            for *_, row, number in same:
+                first = first or row
+                yield name, first if place else 0, row, number
+
+    def ranked(placed: Iterable[tuple[str, int, int, int]]) -> Iterator[tuple[int, tuple[int, int]]]:
+        for _, objects in groupby(in_order(placed, itemgetter(0, 1, 2)), itemgetter(0)):
+            rank = last = 0
+            for _, first, row, number in objects:
+                rank, last = rank + (first != last), first
+                if number > 1 or rank > 1:
+                    yield row, (number, rank)
+
+    groups = groupby(in_order(alike(), itemgetter(0, 1)), itemgetter(0))
+    claimed = chain.from_iterable(_claimed(group, modality) for _, group in groups)
+    return in_order(ranked(firsts(claimed)), itemgetter(0))
+
+
+def _claimed(
+    rows: Iterator[tuple[str, int, str, str]], modality: Modality
+) -> Iterator[tuple[str, str, int, int]]:
+    """Name, place, row and number of the rows of a root; nothing where all their names differ.
+
+    Of the names that are taken only those are held that a row has by itself; the others are counted.
+    """
+    if next(rows)[1] != _AGAIN:
+        return
+    marked, taken = set[str](), set[str]()
+    last: dict[str, int] = {}  # number of a series; all before it are taken
+    for _, row, name, place in rows:
+        if row == _AGAIN:
+            continue
+        if row == _MARKED:
+            marked.add(name)
+            continue
+        candidate, number = name, 1
+        if name in taken:
+            series = numbered(name, 0, modality) if marked else ""
+            number = last.get(series, 1)
+            while candidate in taken:
+                number += 1
+                candidate = numbered(name, number, modality) if marked else ""
+            last[series] = number
+        if number == 1 or candidate in marked:
+            taken.add(candidate)
+        yield name, place, row, number
+
+
+def numbered(name: str, number: int, modality: Modality) -> str:
+    """Another name that the modality reads as it reads this one."""
+    path = name.rstrip("/")
+    folder, slash, base = path.rpartition("/")
+    stem, dot, suffix = base.partition(".")
+    if _is_whole(base, modality):
+        return f"{folder or stem}~{number}/{base}"
+    return f"{folder}{slash}{stem}~{number}{dot}{suffix}{name[len(path) :]}"
+
+
+def _root(name: str, modality: Modality) -> str:
+    """The name without numbers: one of all names that any of them may be numbered to."""
+    folder, slash, base = name.rpartition("/")
+    stem, dot, suffix = base.partition(".")
+    if not _is_whole(base, modality):
+        return f"{folder}{slash}{_unmarked(stem)}{dot}{suffix}"
+    place = _unmarked(folder or stem)
+    return base if place == stem else f"{place}/{base}"
+
+
+def _is_whole(base: str, modality: Modality) -> bool:
+    return "*" not in (find_pattern(base, modality) or "*")
+
+
+def _unmarked(text: str) -> str:
+    marks = _MARKS(text[::-1])  # backwards, where they begin
+    return text[: len(text) - marks.end()] if marks else text
+
+
+_MARKS = re.compile(r"(?:[0-9]+~)+").match
