@@ -16,35 +16,32 @@ _AGAIN, _MARKED = -1, 0  # in place of a row: before the rows they tell of
 
 
 class Named(NamedTuple):
-    """A row, from 1 on. place: of its object, where the group depends on it.
-
-    first: of the rows of its name, None where it is alone.
-    """
+    """A row, from 1 on. place: of its object, if the group depends on it. again: what `come_again` says."""
 
     row: int
     name: str
     place: str
-    first: bool | None
+    again: bool
 
 
-def come_again(names: Iterable[str]) -> Iterator[tuple[int, bool]]:
-    """Rows of names that more than one row has, in order, each with whether it is the first of its name.
+def come_again(names: Iterable[str]) -> Iterator[int]:
+    """Rows of names that more than one row has, in order.
 
-    Names are told apart by hashes; a row that is taken for another's twin only takes a longer way.
+    Names are told apart by hashes: a row that is taken for another's twin only goes a longer way.
     """
 
-    def found() -> Iterator[tuple[int, bool]]:
-        first = True
+    def found() -> Iterator[int]:
+        alone = True
         hashes = in_order((hash(name) << _BITS | row for row, name in enumerate(names, 1)), int)
         for one, following in pairwise(hashes):
             same = one >> _BITS == following >> _BITS
-            if same and first:
-                yield one % 2**_BITS, True
+            if same and alone:
+                yield one % 2**_BITS
             if same:
-                yield following % 2**_BITS, False
-            first = not same
+                yield following % 2**_BITS
+            alone = not same
 
-    return in_order(found(), itemgetter(0))
+    return in_order(found(), int)
 
 
 def by_row(found: Iterable[tuple[int, T]], otherwise: T) -> Iterator[T]:
@@ -65,13 +62,13 @@ def numbers(rows: Iterable[Named], modality: Modality) -> Iterator[tuple[int, tu
     """
 
     def alike() -> Iterator[tuple[str, int, str, str]]:
-        for row, name, place, first in rows:
+        for row, name, place, again in rows:
             root = _root(name, modality)
-            if first:
+            if again:
                 yield root, _AGAIN, "", ""
-            if name != root and first is not False:
+            if name != root:
                 yield root, _MARKED, name, ""
-            if name != root or first is not None:
+            if again or name != root:
                 yield root, row, name, place
 
     def firsts(claimed: Iterable[tuple[str, str, int, int]]) -> Iterator[tuple[str, int, int, int]]:

@@ -198,19 +198,18 @@ def _numbers(
 ) -> Iterator[tuple[int, int]]:
     """Of each row the number of its name, and of its object among those of the name; 1 or less: as it is."""
     folder = node.uri.rpartition("/")[0]
-    again = come_again(name for name, *_ in _named(store, node, uri_column))
+    rows = come_again(name for name, *_ in _named(store, node, uri_column))
 
-    def named(first_again: tuple[int, bool]) -> Iterator[Named]:
-        alone = by_row(chain([first_again], again), None)
-        rows = zip(_named(store, node, uri_column), alone, strict=False)
-        for number, ((name, given, uri), first) in enumerate(rows, start=1):
-            grouped = uri and first is not None and "/" not in name
-            place = _place(uri) if grouped else ""
+    def named(first: int) -> Iterator[Named]:
+        again = by_row(((row, True) for row in chain([first], rows)), False)
+        found = zip(_named(store, node, uri_column), again, strict=False)
+        for number, ((name, given, uri), comes_again) in enumerate(found, start=1):
+            place = _place(uri) if uri and comes_again and "/" not in name else ""
             away = by_folder and place and _away(given, place, folder)
-            yield Named(number, name, "" if away else place, first)
+            yield Named(number, name, "" if away else place, comes_again)
 
-    some = next(again, None)
-    return by_row(numbers(named(some), modality) if some else (), (1, 1))
+    first = next(rows, None)
+    return by_row(numbers(named(first), modality) if first else (), (1, 1))
 
 
 def _named(store: Store, node: Node, uri_column: str) -> Iterator[tuple[str, str, str]]:
