@@ -62,10 +62,11 @@ def numbers(rows: Iterable[Named], modality: Modality) -> Iterator[tuple[int, tu
     """
 
     def alike() -> Iterator[tuple[str, int, str, str]]:
+        told = None
         for row, name, place, again in rows:
             root = _root(name, modality)
-            if again:
-                yield root, _AGAIN, "", ""
+            if again and root != told:
+                yield (told := root), _AGAIN, "", ""
             if name != root:
                 yield root, _MARKED, name, ""
             if again or name != root:
@@ -86,9 +87,16 @@ def numbers(rows: Iterable[Named], modality: Modality) -> Iterator[tuple[int, tu
                 if number > 1 or rank > 1:
                     yield row, (number, rank)
 
-    groups = groupby(in_order(alike(), itemgetter(0, 1)), itemgetter(0))
-    claimed = chain.from_iterable(_claimed(group, modality) for _, group in groups)
-    return in_order(ranked(firsts(claimed)), itemgetter(0))
+    def found() -> Iterator[tuple[int, tuple[int, int]]]:
+        for below, some in groupby(in_order(alike(), itemgetter(0, 1)), lambda item: "/" in item[0]):
+            roots = groupby(some, itemgetter(0))
+            claimed = chain.from_iterable(_claimed(group, modality) for _, group in roots)
+            if below:  # without places
+                yield from ((row, (number, 0)) for *_, row, number in claimed if number > 1)
+            else:
+                yield from ranked(firsts(claimed))
+
+    return in_order(found(), itemgetter(0))
 
 
 def _claimed(
@@ -146,7 +154,7 @@ def _is_whole(base: str, modality: Modality) -> bool:
 
 
 def _unmarked(text: str) -> str:
-    marks = _MARKS(text[::-1])  # backwards, where they begin
+    marks = "~" in text and _MARKS(text[::-1])  # backwards, where they begin
     return text[: len(text) - marks.end()] if marks else text
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import chain
@@ -20,7 +21,7 @@ from pipelines.sources.folder import called
 from pipelines.sources.matching import find_pattern
 from pipelines.sources.places import open_store, resolve, scheme_of
 from pipelines.sources.rows import Named, by_row, come_again, numbered, numbers
-from pipelines.sources.stores import LocalStore, Node, Store, clean_name, is_local, local_path
+from pipelines.sources.stores import Node, Store, clean_name, is_local, local_path
 
 SUFFIXES = (".parquet", ".csv", ".tsv")
 MAX_REMOTE_BYTES = 2**30  # a remote table is read at once
@@ -143,7 +144,7 @@ def _entry(
 
 def _absolute(uri: str, folder: str) -> str:
     scheme = scheme_of(uri)
-    remote = bool(scheme_of(folder)) and not folder.startswith("file:")
+    remote = _is_remote(folder)
     if remote and (
         scheme == "file" or (not scheme and (uri.startswith(("/", "~")) or ".." in uri.split("/")))
     ):
@@ -151,6 +152,11 @@ def _absolute(uri: str, folder: str) -> str:
     if scheme or uri.startswith(("/", "~")):
         return resolve(uri)
     return f"{folder}/{uri}" if remote else resolve(f"{folder}/{uri}")
+
+
+@lru_cache(maxsize=8)
+def _is_remote(folder: str) -> bool:
+    return scheme_of(folder) not in ("", "file")
 
 
 def _name(uri: str) -> str:
@@ -233,14 +239,22 @@ def _unnamed(number: int) -> str:
 
 
 def _place(uri: str) -> str:
-    """What tells an object from others: of a local file the real path, nothing where there is none."""
+    """What tells an object from others: of a local file the real path, nothing where there is no file."""
     if not is_local(uri):
         return uri
+    folder, _, name = uri.rpartition("/")
+    above, _, last = folder.rpartition("/")
+    path = os.path.join(_real(above or "/"), last)  # of a million folders few are looked up whole
+    path = os.path.join(os.path.realpath(path) if os.path.islink(path) else path, name)
     try:
-        node = LocalStore().stat(uri)
+        if stat.S_ISLNK((status := os.lstat(path)).st_mode):
+            status = os.lstat(path := os.path.realpath(path))
     except OSError:
         return ""
-    return "" if node is None or node.refusal is not None or node.is_folder else node.uri
+    return path if stat.S_ISREG(status.st_mode) else ""
+
+
+_real = lru_cache(maxsize=1024)(os.path.realpath)
 
 
 def _text(value: Any) -> str | None:
