@@ -5,7 +5,7 @@ import io
 import math
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain
 from typing import Any, Protocol
@@ -204,13 +204,14 @@ def _numbers(
 ) -> Iterator[tuple[int, int]]:
     """Of each row the number of its name, and of its object among those of the name; 1 or less: as it is."""
     folder = node.uri.rpartition("/")[0]
+    real = lru_cache(maxsize=1024)(os.path.realpath)
     rows = come_again(name for name, *_ in _named(store, node, uri_column))
 
     def named(first: int) -> Iterator[Named]:
         again = by_row(((row, True) for row in chain([first], rows)), False)
         found = zip(_named(store, node, uri_column), again, strict=False)
         for number, ((name, given, uri), comes_again) in enumerate(found, start=1):
-            place = _place(uri) if uri and comes_again and "/" not in name else ""
+            place = _place(uri, real) if uri and comes_again and "/" not in name else ""
             away = by_folder and place and _away(given, place, folder)
             yield Named(number, name, "" if away else place, comes_again)
 
@@ -238,13 +239,13 @@ def _unnamed(number: int) -> str:
     return f"row-{number:09d}"
 
 
-def _place(uri: str) -> str:
+def _place(uri: str, real: Callable[[str], str]) -> str:
     """What tells an object from others: of a local file the real path, nothing where there is no file."""
     if not is_local(uri):
         return uri
     folder, _, name = uri.rpartition("/")
     above, _, last = folder.rpartition("/")
-    path = os.path.join(_real(above or "/"), last)  # of a million folders few are looked up whole
+    path = os.path.join(real(above or "/"), last)  # which remembers some: a row takes two looks at the disk
     path = os.path.join(os.path.realpath(path) if os.path.islink(path) else path, name)
     try:
         if stat.S_ISLNK((status := os.lstat(path)).st_mode):
@@ -252,9 +253,6 @@ def _place(uri: str) -> str:
     except OSError:
         return ""
     return path if stat.S_ISREG(status.st_mode) else ""
-
-
-_real = lru_cache(maxsize=1024)(os.path.realpath)
 
 
 def _text(value: Any) -> str | None:

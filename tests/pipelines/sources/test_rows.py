@@ -43,8 +43,11 @@ def fill(root: Path) -> list[str]:
         (root / name).write_bytes(name.encode())
     (root / "e/k").mkdir()
     (root / "e/k/a.jpg").symlink_to(root / "e/a.jpg")
+    (root / "l").symlink_to(root / "e")
+    (root / "m").symlink_to(root / "l/p")
     away = [root / "e" / name.removesuffix("/0") for name in (*ELSEWHERE, "k/a.jpg", "gone/a.jpg")]
-    return [*BESIDE, *map(str, away), away[1].as_uri()]
+    linked = [root / "l/p/a.jpg", root / "m/a.jpg", root / "l/a.jpg"]
+    return [*BESIDE, *map(str, away + linked), away[1].as_uri()]
 
 
 def in_memory(alone: list[Entry], kind: Modality) -> list[tuple[str, str]]:
@@ -55,24 +58,21 @@ def in_memory(alone: list[Entry], kind: Modality) -> list[tuple[str, str]]:
     for entry in alone:
         tail = "/" * entry.name.endswith("/")
         path = entry.name.rstrip("/")
-        name = (
-            path
-            if path not in taken
-            else next(n for i in count(2) if (n := again(path, i, kind)) not in taken)
-        )
+        name = next(n for i in count(1) if (n := again(path, i, kind)) not in taken)
         taken.add(name)
         group = entry.group
         if entry.refusal is None and "/" not in entry.name + group:
             mine = objects[entry.name]
             number = mine.setdefault(entry.content.uri, len(mine) + 1)
             group += f"~{number}" if number > 1 else ""
-        named.append(
-            (name + tail, name if entry.name.startswith("row-") and not entry.content.uri else group)
-        )
+        unnamed = path.startswith("row-") and not entry.content.uri
+        named.append((name + tail, name if unnamed else group))
     return named
 
 
 def again(name: str, i: int, kind: Modality) -> str:
+    if i == 1:
+        return name
     folder, slash, base = name.rpartition("/")
     stem, dot, extension = base.partition(".")
     if base in kind.patterns:
