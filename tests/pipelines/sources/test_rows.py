@@ -104,8 +104,9 @@ def test_rows_are_called_as_a_dict_of_names_would_call_them(
             entry = seen[key]
             name = entry.name if uri else f"row-{number:09d}"
             alone.append(entry if uri else entry._replace(name=name, group=name))
-        assert [(e.name, e.group) for e in entries] == in_memory(alone, kind), uris
-        assert [e.content for e in entries] == [e.content for e in alone]
+        for entry, one, wanted in zip(entries, alone, in_memory(alone, kind), strict=True):
+            assert (entry.name, entry.group) == wanted, uris
+            assert entry.content == one.content
         assert len({entry.name.rstrip("/") for entry in entries}) == len(uris)
 
 
