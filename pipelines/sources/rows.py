@@ -108,24 +108,25 @@ def _claimed(
     """
     if next(rows)[1] != _AGAIN:
         return
-    marked, taken = set[str](), set[str]()
+    marked, taken = False, dict[str, bool]()  # so far, of the names that a row has by itself
     last: dict[str, int] = {}  # number of a series; all before it are taken
     for _, row, name, place in rows:
         if row == _AGAIN:
             continue
         if row == _MARKED:
-            marked.add(name)
+            marked = True
+            taken[name] = False
             continue
         candidate, number = name, 1
-        if name in taken:
+        if taken.get(name):
             series = numbered(name, 0, modality) if marked else ""
             number = last.get(series, 1)
-            while candidate in taken:
+            while taken.get(candidate):
                 number += 1
                 candidate = numbered(name, number, modality) if marked else ""
             last[series] = number
-        if number == 1 or candidate in marked:
-            taken.add(candidate)
+        if number == 1 or candidate in taken:
+            taken[candidate] = True
         yield name, place, row, number
 
 
