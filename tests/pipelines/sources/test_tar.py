@@ -210,7 +210,11 @@ def test_no_cut_goes_unnoticed(listing: Lister, tmp_path: Path, layout: int, apa
     [
         ("a.jpg a.txt b.jpg b.txt c.jpg c.txt", "1 samples that may lack a member (c)", "a.jpg b.jpg"),
         ("a.jpg b.jpg b.txt a.txt c.jpg c.txt", "3 samples that may lack a member (a, b, c)", ""),
-        ("a.jpg b.jpg a.jpg c.jpg c.txt", "1 samples that may lack a member (c)", "a b.jpg"),  # a is refused anyway
+        (
+            "a.jpg b.jpg a.jpg c.jpg c.txt",
+            "1 samples that may lack a member (c)",
+            "a b.jpg",
+        ),  # a is refused anyway
         ("b.jpg a.pkl a.jpg c.jpg c.txt", "1 samples that may lack a member (c)", "a b.jpg"),
         ("a.pkl b.jpg a.jpg c.jpg c.txt", "1 samples that may lack a member (c)", "a b.jpg"),
     ],
