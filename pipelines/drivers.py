@@ -56,6 +56,8 @@ def _ask_once(scheme: str, files: Any) -> None:
     elif scheme in AZURE:
         files.service_client._config.retry_policy.total_retries = 0
         transport = files.service_client._pipeline._transport
+        patience = transport.connection_config
+        patience.timeout = patience.read_timeout = TIMEOUT_S  # adlfs tells only some requests of its options
         sync(files.loop, transport.open)
         transport.session._retry_connection = False
 
@@ -84,7 +86,7 @@ def read_blob(files: Any, path: str, start: int = 0, end: int | None = None) -> 
     from azure.storage.blob._shared.response_handlers import process_storage_error
     from fsspec.asyn import sync
 
-    container, name, version = files.split_path(path)
+    container, name, _ = files.split_path(path)
     ranged = f"bytes={start}-{'' if end is None else end - 1}" if start or end is not None else None
 
     async def answered() -> tuple[bytes, str]:
@@ -92,14 +94,13 @@ def read_blob(files: Any, path: str, start: int = 0, end: int | None = None) -> 
             try:
                 answer = await blob._client.blob.download(
                     range=ranged,
-                    version_id=version,
                     cls=lambda came, *_: came.http_response,
-                    **files._timeout_kwargs,
                 )
             except HttpResponseError as e:
                 process_storage_error(e)  # of the kinds that are known from elsewhere
             came = answer.headers.get("Content-Range", "nothing of a range")
             if ranged and not came.startswith(f"bytes {start}-"):
+                await answer.close()  # else its connection is taken for good
                 raise Garbled(f"{path}: asked for {ranged}, and the answer says {came}")
             return await answer.read(), answer.headers.get("ETag", "").strip('"')
 
@@ -151,6 +152,4 @@ def _options(scheme: str) -> dict[str, Any]:
     if scheme in GOOGLE:  # the one of the two is HTTP's, the other that of what is asked by gRPC
         patience = {"requests_timeout": TIMEOUT_S, "retry_timeout": 0.0}
         return {**patience, "session_kwargs": {"raise_for_status": _raise_passing}}
-    if scheme in AZURE:
-        return {"connection_timeout": TIMEOUT_S, "read_timeout": TIMEOUT_S}
     return {}

@@ -90,7 +90,11 @@ class Folder:
         if named is not None:
             yield from named
             return
-        found = chain.from_iterable(self._found(nodes, prefix, folder.claimed) for nodes in parts)
+        inner = _Claims(set)
+        for below, slash, name in (claimed.partition("/") for claimed in folder.claimed):
+            if slash:
+                inner[below].add(name)
+        found = chain.from_iterable(self._found(nodes, prefix, folder.claimed, inner) for nodes in parts)
         for name, one in in_order(found, itemgetter(0), _packed, _unpacked):
             if isinstance(one, Entry):
                 if one.refusal is None and self._is_tar(one):
@@ -103,9 +107,9 @@ class Folder:
                 yield refused(name, "unsafe", f"deeper than {MAX_DEPTH} folders", uri=one.uri)
 
     def _found(
-        self, nodes: list[Node], prefix: str, claimed: frozenset[str]
+        self, nodes: list[Node], prefix: str, claimed: frozenset[str], inner: "_Claims"
     ) -> "list[tuple[str, Entry | _Below]]":
-        """Entries and folders below, each with what it is sorted by."""
+        """Entries and folders below, each with what it is sorted by. inner: what is `claimed` in these."""
         if not claimed and (plain := self._plain(nodes, prefix)) is not None:
             return [(entry.name, entry) for entry in plain]
         files = {n.name: n for n in nodes if not n.is_folder and n.name not in claimed}
@@ -113,10 +117,7 @@ class Folder:
         if twins := next((n.refusal for n in folders.values() if n.refusal is not None), None):
             raise ValueError(twins[1])
         names = {prefix + n.name: prefix + n.told for n in files.values() if n.told}
-        claims = _Claims(set)
-        for folder, slash, inner in (name.partition("/") for name in claimed):
-            if slash:
-                claims[folder].add(inner)
+        claims = _Claims(set, {name: set(inner[name]) for name in folders if name in inner})
         found = self._objects(files, folders, prefix, claims)
         entries = [called(e, names.get(e.name, e.name)) for e in found] if names else list(found)
         whole = {entry.name for entry in entries}

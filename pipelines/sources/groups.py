@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from modalities.base import Modality
 from pipelines.sources import sorting
-from pipelines.sources.matching import SIDECARS, companion_globs, find_pattern, is_hidden, stem_of
+from pipelines.sources.matching import SIDECARS, companion_globs, find_pattern, is_hidden, is_wild, stem_of
 from pipelines.sources.sorting import in_order
 from pipelines.sources.stores import Node, make_unique, twins_among
 
 _ENDS = r"((?:\.[^.*?\[/]+)*)"
-_MARKS = re.compile(r"(?:~(?:[1-9]\d*|[0-9a-f]{10}))+$")  # by which `make_unique` tells names apart
+_MARKS = re.compile(r"(?!^)(?:~(?:[1-9]\d*|[0-9a-f]{10}))+$")  # by which `make_unique` tells names apart
 _Keyed = tuple[str, str, Node]  # stem, name
 TOGETHER = ""  # no name's stem
 
@@ -38,8 +38,8 @@ class Reach(NamedTuple):
 
     def plain_stem(self, name: str) -> str:
         """The same also of all names that `make_unique` may turn into one another."""
-        first, dot, rest = name.partition(".")
-        return self.stem((_MARKS.sub("", first) + dot + rest) or name)
+        first, dot, rest = name.casefold().partition(".")
+        return self.stem(_MARKS.sub("", first) + dot + rest)
 
 
 def reach_of(modality: Modality) -> Reach:
@@ -66,22 +66,21 @@ def groups(nodes: Iterable[Node], modality: Modality) -> Iterable[list[Node]]:
     rest = iter(nodes)
     if len(few := list(islice(rest, sorting.HELD + 1))) <= sorting.HELD:
         return [make_unique(few)]
-    return (group for _, group in by_stem(chain(few, rest), modality))
+    return (group for _, group in by_stem(chain(few, rest), modality, reach_of(modality)))
 
 
-def by_stem(nodes: Iterable[Node], modality: Modality) -> Iterator[tuple[str, list[Node]]]:
+def by_stem(nodes: Iterable[Node], modality: Modality, reach: Reach) -> Iterator[tuple[str, list[Node]]]:
     """The nodes of one folder, unique, by stems: plain ones where names may turn into one another.
 
     At the end, TOGETHER: all that has the stem of an object that reaches further, or of what such a one may
     take. That is mostly one sample, and one is held as a whole anyway.
     """
-    reach = reach_of(modality)
     odd, far = False, dict[tuple[str, str], None]()  # of the second, name and pattern
 
     def keyed() -> Iterator[_Keyed]:
         nonlocal odd
         for node in nodes:
-            odd = odd or bool(node.told) or "\\x" in node.name
+            odd = odd or bool(node.told) or node.refusal is not None or "\\x" in node.name
             if reach.far and (pattern := find_pattern(name := _full(node), modality)) in reach.far:
                 far[name, str(pattern)] = None
             yield reach.stem(node.name), node.name, node
@@ -105,7 +104,9 @@ def _heads(far: Iterable[tuple[str, str]], modality: Modality) -> Callable[[str]
         if not pattern.endswith("/")
         for glob in companion_globs(pattern, stem_of(name, pattern), modality)
     }
-    return re.compile("|".join(map(translate, sorted(globs))) or "(?!)").match
+    wild = {glob for glob in globs if is_wild(glob)}
+    match = re.compile("|".join(map(translate, sorted(wild))) or "(?!)").match
+    return lambda name: name in globs or match(name)
 
 
 def _looked_through(

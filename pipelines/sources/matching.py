@@ -16,7 +16,7 @@ _IGNORED_NAMES = frozenset(
 )
 _IGNORED_ENDS = (".md", ".license")
 _RIDING = tuple(f".{extension}" for extension in SIDECARS)
-_WILD = re.compile(r"[*?\[]").search
+is_wild = re.compile(r"[*?\[]").search
 _IGNORED_FOLDERS = ("__macosx",)
 
 
@@ -148,7 +148,7 @@ def claim(names: Iterable[str], candidates: Iterable[str], modality: Modality) -
         beside: set[str] = set()
         for glob in companion_globs(found[name], stem, modality):
             # a folder of a million files: only globs that need it look at every name
-            near = names if _WILD(glob) else lower.get(glob, ())
+            near = names if is_wild(glob) else lower.get(glob, ())
             beside |= {other for other in near if _belongs(other.lower(), glob, stem.lower())}
         claims[name] = {other for other in beside if other != name and other not in claims}
         taken |= claims[name]
@@ -157,7 +157,7 @@ def claim(names: Iterable[str], candidates: Iterable[str], modality: Modality) -
 
 def fits(name: str, glob: str) -> bool:
     """fnmatch, but a plain name is compared: what it remembers of a glob is 1 kB, and takes 100 us."""
-    return fnmatchcase(name, glob) if _WILD(glob) else name == glob
+    return fnmatchcase(name, glob) if is_wild(glob) else name == glob
 
 
 def _belongs(name: str, glob: str, stem: str) -> bool:

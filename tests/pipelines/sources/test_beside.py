@@ -2,18 +2,21 @@
 
 import errno
 import random
-import shutil
 import sqlite3
-import tracemalloc
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import modalities
 from modalities.base import Modality
-from pipelines.sources import Entry, beside, sorting
+from pipelines.disk import FULL
+from pipelines.sources import Entry, sorting
 from pipelines.sources.beside import Beside
 from pipelines.sources.folder import Folder, called, part_of
 from pipelines.sources.groups import visible
@@ -76,39 +79,84 @@ def test_a_table_lists_each_folder_once(
     assert asked == {"0": 1, "1": 1, "2": 1}
 
 
-def test_memory_does_not_grow_with_what_lies_beside(
-    stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sorting, "HELD", 256)
-    monkeypatch.setattr(sorting, "_BLOCK", 4)
+def test_memory_does_not_grow_with_what_lies_beside(tmp_path: Path) -> None:
     peaks = []
-    for count in (700, 4200):
+    for count in (100, 30_000):
+        (root := tmp_path / f"{count}").mkdir()
         for i in range(count):
-            (path := tmp_path / f"{count}/{i:06}.tif").parent.mkdir(exist_ok=True)
-            path.touch()
-        table = write(tmp_path / f"{count}.csv", [{"uri": f"{count}/{i:06}.tif"} for i in range(count)])
-        tracemalloc.start()
-        assert sum(1 for _ in stream(table, modalities.get("hyperspectral"))) == count
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 2 * peaks[0], f"{peaks} bytes for six times the files"
+            (root / f"{i:0120}.tif").touch()
+        code = (
+            "import resource, sys, modalities\n"
+            "from pathlib import Path\n"
+            "from pipelines.sources import sorting\n"
+            "from pipelines.sources.beside import Beside\n"
+            "from pipelines.sources.stores import LocalStore\n"
+            "sorting.HELD, sorting._BLOCK = 256, 4\n"
+            "store, beside = LocalStore(), Beside(modalities.get('hyperspectral'))\n"
+            "for path in Path(sys.argv[1]).glob('*99.tif'):\n"
+            "    beside.entry(store, store.stat(str(path)))\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+        )
+        asked = [sys.executable, "-c", code, str(root)]
+        peaks.append(int(subprocess.run(asked, capture_output=True, text=True, check=True).stdout))
+    assert peaks[1] - peaks[0] < 10_000, f"{peaks} kB; what is on disk is more"
 
 
+def full_disk(monkeypatch: pytest.MonkeyPatch, at: str, *, code: int = sqlite3.SQLITE_FULL) -> None:
+    """SQLite finds its disk full when it is asked for something."""
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = code
+
+    class Full(sqlite3.Connection):
+        def execute(self, sql: str, *of: Any) -> sqlite3.Cursor:
+            if sql.startswith(at):
+                raise error
+            return super().execute(sql, *of)
+
+        def __exit__(self, *of: Any) -> Any:
+            super().__exit__(*of)
+            if at == "COMMIT" and of[0] is None:
+                raise error
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", partial(connect, factory=Full))
+
+
+@pytest.mark.parametrize("at", ["SELECT", "DELETE", "COMMIT"])
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR | 3 << 8])
 def test_a_full_disk_ends_the_listing_and_refuses_no_row(
-    stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at: str, code: int, stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "a.tif").touch()
+    table = write(tmp_path / "t.csv", [{"uri": "a.tif"}])
+    full_disk(monkeypatch, at, code=code)
+    with pytest.raises(OSError, match="database or disk is full") as caught:
+        list(stream(table, modalities.get("hyperspectral")))
+    assert caught.value.errno in FULL
+
+
+def test_a_real_full_disk_is_told_as_one(stream: Stream, tmp_path: Path) -> None:
+    """What SQLite really says, at a limit of its own."""
     for i in range(2000):
         (tmp_path / f"{i:060}.tif").touch()
-    table = write(tmp_path / "t.csv", [{"uri": f"{0:060}.tif"}])
-    connect = sqlite3.connect
-
-    def small(*args: object, **options: object) -> sqlite3.Connection:
-        known: sqlite3.Connection = connect(*args, **options)  # type: ignore[call-overload]
-        known.execute("PRAGMA max_page_count = 20")  # SQLite's error is that of a full disk
-        return known
-
-    monkeypatch.setattr(beside.sqlite3, "connect", small)
-    with pytest.raises(OSError, match=r"No space left") as caught:
-        list(stream(table, modalities.get("hyperspectral")))
+    near = Beside(modalities.get("hyperspectral"))
+    near._known.execute("PRAGMA max_page_count = 20")
+    store = LocalStore(str(tmp_path))
+    node = store.stat(str(tmp_path / f"{0:060}.tif"))
+    assert node is not None
+    with pytest.raises(OSError, match="No space left") as caught:
+        near.entry(store, node)
     assert caught.value.errno == errno.ENOSPC
-    assert shutil.disk_usage(tmp_path).free > 0
+    assert near._found(str(tmp_path), node.name) is None  # nothing of a folder that is not all there
+
+
+def test_what_comes_while_a_table_is_read_is_found(stream: Stream, tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"x")
+    table = write(tmp_path / "t.csv", [{"uri": "a.tif"}, {"uri": "b.tif"}, {"uri": "a.tif"}])
+    rows = stream(table, modalities.get("hyperspectral"))
+    assert not next(rows).companions
+    (tmp_path / "b.tif").write_bytes(b"x")
+    (tmp_path / "b.seg.png").write_bytes(b"x")
+    (tmp_path / "a.tif").write_bytes(b"longer")
+    assert [*next(rows).companions] == ["b.seg.png"]
+    assert next(rows).content.size == 6

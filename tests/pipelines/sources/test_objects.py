@@ -15,6 +15,7 @@ import pytest
 
 import modalities
 from modalities.base import BadSample
+from pipelines import drivers
 from pipelines.answers import TRANSIENT_STATUS, Unavailable, http_code, is_transient
 from pipelines.drivers import Garbled
 from pipelines.retry import Budget, Retry, retry_after
@@ -222,6 +223,39 @@ def test_another_range_than_was_asked_for_is_no_answer(said: dict[str, str], ser
     with pytest.raises(Garbled, match=r"lake/data/key: asked for bytes=1-9, and the answer says") as caught:
         ObjectStorage("az://lake/data").get("key", 1, 9)
     assert is_transient(caught.value)
+
+
+def test_an_answer_that_is_no_use_gives_its_connection_back(server: Server) -> None:
+    holds(server, bytes(2**22))
+    server.headers = {}
+    storage = ObjectStorage("az://lake/data")
+    storage.files.service_client._pipeline._transport.session.connector._limit = 1  # of 100 it takes longer
+    caught: list[BaseException] = []
+
+    def read() -> None:
+        for _ in range(3):
+            try:
+                storage.get("key", 1, 9)
+            except Garbled as error:
+                caught.append(error)
+
+    thread = threading.Thread(target=read, daemon=True)  # who waits for a connection waits for ever
+    thread.start()
+    thread.join(60)
+    assert len(caught) == 3
+
+
+def test_who_sends_nothing_is_not_waited_for(
+    cloud: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drivers, "TIMEOUT_S", 0.5)
+    end = threading.Event()
+    server.answer = lambda *_: (200, BODY if end.wait(60) else b"")
+    for name, ask in asks(cloud).items():
+        with pytest.raises(Exception, match=r"^") as caught:  # some say nothing
+            ask()
+        assert isinstance(caught.value, Unavailable) or is_transient(caught.value), name
+    end.set()
 
 
 def test_azure_says_in_one_answer_what_is_there_and_of_what_version(

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 import modalities
 from pipelines.sources import Entry, find_objects, sorting, stores
+from pipelines.sources.groups import by_stem, reach_of
 from pipelines.sources.names import looked_at
 from pipelines.sources.sorting import in_order
+from pipelines.sources.stores import Node
 from tests.pipelines.sources.conftest import MODALITIES, Lister, named
 from tests.pipelines.sources.test_names import source
 
@@ -158,17 +160,47 @@ def test_a_name_that_another_could_have_is_looked_for_among_all(
     assert listing(tmp_path) == at_once
 
 
-def test_a_name_with_a_number_that_another_is_given_is_looked_for_among_all(
-    tmp_path: Path, listing: Lister, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in (b"a\xff.jpg", rb"a\xff.jpg", rb"a\xff~2.jpg", b"b.jpg"):
+COMBINED = "e\N{COMBINING ACUTE ACCENT}"
+KELVIN = "\N{KELVIN SIGN}.jpg"
+
+
+@pytest.mark.parametrize(
+    ("names", "modality"),
+    [
+        # Of two that are called the same the second is numbered as another may be called.
+        ([b"a\xff.jpg", rb"a\xff.jpg", rb"a\xff~2.jpg", b"b.jpg"], "image"),
+        # A twin of other letters gets digits by which it takes what is called so.
+        ([KELVIN, "K.jpg", stores.told_name(KELVIN).replace("jpg", "txt")], "image"),
+        ([KELVIN, "K.jpg", stores.told_name(KELVIN).replace("jpg", "TXT").upper()], "image"),
+        # All that begins as a twin goes by its digits, also what another object takes.
+        (["é.jpg", f"{COMBINED}.jpg", f"{COMBINED}.x_1.jpg", "lights.npy", "b.jpg"], "far wholes"),
+        (["~2.las", "~2.txt", "points.npy", "x.npy"], "real pointcloud"),
+        (["~2", "~2.tif", "~2.seg.png", f"{COMBINED}.tif"], "real hyperspectral"),
+    ],
+)  # fmt: skip
+def test_what_may_be_called_alike_is_looked_at_together(
+    names: list[str | bytes], modality: str,
+    tmp_path: Path, listing: Lister, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    kind = (MODALITIES | REACHING).get(modality) or modalities.get(modality.split()[-1])
+    for name in map(os.fsencode, names):
         Path(os.fsdecode(bytes(tmp_path) + b"/" + name)).write_bytes(name)
-    at_once = listing(tmp_path)
-    assert {entry.name for entry in at_once} == {
-        r"a\xff.jpg", r"a\xff~2.jpg", r"a\xff~2~2.jpg", "b.jpg",
-    }  # fmt: skip
+    at_once = listing(tmp_path, kind)
+    assert len({entry.name for entry in at_once}) == len(at_once)
     monkeypatch.setattr(sorting, "HELD", 1)
-    assert listing(tmp_path) == at_once
+    assert listing(tmp_path, kind) == at_once
+
+
+def test_keys_without_a_name_are_told_apart_from_what_is_called_so() -> None:
+    nodes = [
+        Node("(no name)", "memory://a//", refusal=("bad-name", "copy it")),
+        Node("(no name)", "memory://a/(no name)"),
+        Node("(no name)~2", "memory://a/(no name)~2"),
+    ]
+    image = modalities.get("image")
+    found = [node for _, group in by_stem(nodes, image, reach_of(image)) for node in group]
+    assert sorted(found) == sorted(stores.make_unique(nodes))
+    assert len({node.name for node in found}) == 3
 
 
 def test_names_of_a_large_folder_come_in_lots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
