@@ -174,6 +174,7 @@ KELVIN = "\N{KELVIN SIGN}.jpg"
         ([KELVIN, "K.jpg", stores.told_name(KELVIN).replace("jpg", "TXT").upper()], "image"),
         # All that begins as a twin goes by its digits, also what another object takes.
         (["é.jpg", f"{COMBINED}.jpg", f"{COMBINED}.x_1.jpg", "lights.npy", "b.jpg"], "far wholes"),
+        (["lighting.json", "frames.npy", "normals.npy", "mask.png", "b.npy"], "real lighting"),
         (["~2.las", "~2.txt", "points.npy", "x.npy"], "real pointcloud"),
         (["~2", "~2.tif", "~2.seg.png", f"{COMBINED}.tif"], "real hyperspectral"),
     ],
