@@ -29,8 +29,10 @@ PATHS: Final = {"surveyed": "exact", "plain": "none"}  # what dedup decides: pla
 KINDS: Final = ("survey", "units", "shards", "done")  # of objects, which every run on both paths writes
 LATEST: Final = 75  # per cent: of what is left then, a killer on a busy machine is still in time
 ENDS: Final = {  # a job whose worker died goes on; Ray itself ends one without a raylet, with 1 and no word
-    "driver": (-signal.SIGKILL,), "worker": (OK,), "raylet": (1, CLUSTER),
-}  # fmt: skip
+    "driver": (-signal.SIGKILL,),
+    "worker": (OK,),
+    "raylet": (1, CLUSTER, OK),  # OK where the last results were with the driver by then
+}
 LIMIT_S: Final = 240.0  # of one run (I7)
 ATTEMPTS: Final = 4
 PICTURES: Final = 240
@@ -201,6 +203,8 @@ def until_done(
         for victim, moment in kills:
             done.append(kill := killed_run(job, output, victim, moment, whole))
             found += [f"{victim} at {moment}: {text}" for text in kill.problems() + torn(storage)]
+            if kill.code == OK and latest(storage) is None:
+                found.append(f"{victim} at {moment}: I7 exit code 0 without a snapshot")
         for _ in range(ATTEMPTS):
             if latest(storage) is not None or run_job(job, output) == OK:
                 break

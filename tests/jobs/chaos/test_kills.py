@@ -52,11 +52,21 @@ def test_a_kill_that_did_not_happen_proves_nothing(job: Path, whole: Truth) -> N
     assert ["nobody was killed" in problem for problem in kill.problems()] == [True]
 
 
-@pytest.mark.parametrize(("victim", "code"), [("driver", 0), ("worker", 5), ("raylet", 0), ("worker", None)])
+@pytest.mark.parametrize(("victim", "code"), [("driver", 0), ("worker", 5), ("raylet", 2), ("worker", None)])
 def test_an_end_that_is_not_known_is_told(victim: str, code: int | None) -> None:
     assert Kill(victim, "done:10%", code, happened=True).problems()[0].startswith("I7")
     for known in ENDS[victim]:
         assert Kill(victim, "done:10%", known, happened=True).problems() == []
+
+
+@pytest.mark.parametrize("job", ["plain"], indirect=True)
+def test_an_end_that_is_well_without_a_snapshot_is_told(
+    job: Path, whole: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = Kill("raylet", "done:10%", 0, happened=True)
+    monkeypatch.setattr("jobs.chaos.kills.killed_run", lambda *_: ended)
+    found = until_done(job, tmp_path / "data", whole, [("raylet", "done:10%")])[1]
+    assert found == ["raylet at done:10%: I7 exit code 0 without a snapshot"]
 
 
 @pytest.mark.parametrize("days", [3, pytest.param(-3, marks=LONG)])
