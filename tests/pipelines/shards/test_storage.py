@@ -3,10 +3,13 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from pipelines.seal import Corrupt, seal, unseal
+from pipelines.shards.objects import ObjectStorage
 from pipelines.shards.storage import LocalStorage, Storage, open_storage, read_verified
 
 
@@ -64,6 +67,19 @@ def test_ranges_sizes_lists_and_deletes(storage: Storage, tmp_path: Path) -> Non
     assert list(storage.list("x/")) == ["x/2"]
     with pytest.raises(FileNotFoundError):
         storage.get("x/1")
+
+
+def test_s3_is_asked_once_what_is_there(s3: None) -> None:
+    storage, asked = ObjectStorage("s3://datasets/once"), list[str]()
+    assert storage.put("it", b"abc")
+
+    def note(request: Any, **_: object) -> None:
+        asked.append(f"{request.method} {urlsplit(request.url).path}")
+
+    storage.files.s3.meta.events.register("before-send.s3", note)
+    assert (storage.size("it"), storage.size("none")) == (3, None)
+    assert (storage.modified("it") is None, storage.modified("none")) == (False, None)
+    assert asked == [f"HEAD /datasets/once/{key}" for key in ("it", "none", "it", "none")]
 
 
 def test_an_unfinished_upload_is_seen_by_its_key_and_can_be_dropped(storage: Storage) -> None:
