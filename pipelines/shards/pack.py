@@ -18,7 +18,7 @@ from pipelines.shards.index import IndexWriter
 from pipelines.shards.manifest import Shard
 from pipelines.shards.planned import read_plan, read_unit
 from pipelines.shards.quarantine import dropped_key, dropped_table
-from pipelines.shards.storage import Storage, put_right, read_verified
+from pipelines.shards.storage import Storage, put_right, read_verified, staged_file
 from pipelines.shards.tar import TarWriter, header
 from pipelines.sources import Entry, open_entry
 from pipelines.stages.facts import before, class_name, member
@@ -141,7 +141,7 @@ def _write_tar(
     path: Path, rows: list[dict[str, Any]], unit: "_Unit", dropped: list[dict[str, Any]]
 ) -> tuple[IndexWriter, str, int]:
     index = IndexWriter()
-    with path.open("wb") as file:
+    with staged_file(path) as file:
         tar = TarWriter(file)
         for row, made in unit.samples(rows):
             if isinstance(made, BadSample):

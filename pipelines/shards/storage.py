@@ -1,6 +1,7 @@
 """Where datasets live: a few operations; the first either creates an object whole or does nothing."""
 
 import errno
+import io
 import logging
 import os
 import shutil
@@ -10,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 from pipelines.disk import told_when_full
@@ -22,6 +23,7 @@ SCHEMES = ("file", "memory", "s3", "gs", "gcs", "az", "abfs", "abfss")
 STAGING = ".staging"  # of a local dataset: what is being written; no key is ever below it
 CHUNK_BYTES = 8 * 2**20  # of an object store at a time
 CACHED_BYTES = 2**20  # of a disk
+EARLY_BYTES = 8 * 2**20  # of a shard that is being written, after which the disk is told to begin
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without hard links answer
 T = TypeVar("T")
 
@@ -233,6 +235,29 @@ class LocalStorage(Storage):
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=parent) as folder, told_when_full(self.root, "the output"):
             yield Path(folder)
+
+
+class EarlyWriter(io.BufferedWriter):
+    """A file that will be synced. The disk begins before its end, and has little left to do then."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "wb"))
+        self._told = self._size = 0
+
+    def write(self, content: Any, /) -> int:
+        """As of any file."""
+        count = super().write(content)
+        self._size += count
+        if self._size - self._told >= EARLY_BYTES and hasattr(os, "posix_fadvise"):  # macOS lacks it
+            # What is dirty is not dropped by this, but begun to be written, on Linux.
+            os.posix_fadvise(self.fileno(), self._told, self._size - self._told, os.POSIX_FADV_DONTNEED)
+            self._told = self._size
+        return count
+
+
+def staged_file(path: Path) -> BinaryIO:
+    """A new file in a staging folder. What goes elsewhere from there is not worth a disk's time."""
+    return EarlyWriter(path) if path.parent.parent.name == STAGING else path.open("wb")
 
 
 def store_time(storage: Storage) -> float:

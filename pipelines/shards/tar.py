@@ -10,7 +10,8 @@ import crc32c
 BLOCK = 512
 END = bytes(2 * BLOCK)
 MAX_MEMBER = 8**11 - 1  # what eleven octal digits hold: 8 GiB - 1
-HELD_BYTES = 2**18  # that are hashed and written together: BLAKE3 is fastest on long, aligned pieces
+HELD_BYTES = 2**18  # that are hashed together: BLAKE3 is fastest on long, aligned pieces
+WRITTEN_BYTES = 2**15  # together: for more Linux takes long pages, which a virtual machine may have to fetch
 _FIXED = b"0000644\0" + b"0000000\0" * 2  # mode, uid, gid
 _TIME = b"\0" + b"00000000000\0"  # the end of the size, and the time
 # Type, link name, magic, no owner names, device numbers.
@@ -76,7 +77,8 @@ class TarWriter:
         self._held = len(rest)
 
     def _write(self, part: memoryview) -> None:
-        self._file.write(part)
+        for start in range(0, len(part), WRITTEN_BYTES):
+            self._file.write(part[start : start + WRITTEN_BYTES])
         self._hash.update(part)
 
 

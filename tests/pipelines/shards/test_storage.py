@@ -1,4 +1,5 @@
 import errno
+import os
 import threading
 import uuid
 from collections.abc import Iterator
@@ -10,7 +11,14 @@ import pytest
 
 from pipelines.seal import Corrupt, seal, unseal
 from pipelines.shards.objects import ObjectStorage
-from pipelines.shards.storage import LocalStorage, Storage, open_storage, read_verified
+from pipelines.shards.storage import (
+    EARLY_BYTES,
+    LocalStorage,
+    Storage,
+    open_storage,
+    read_verified,
+    staged_file,
+)
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +167,35 @@ def test_a_disk_without_hard_links_says_what_it_lacks(
     with pytest.raises(OSError, match="no hard links here"):
         storage.put("shards/a.tar", b"whole")
     assert list(storage.list("")) == []
+
+
+def test_the_disk_begins_while_a_shard_is_still_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    plain = os.posix_fadvise
+
+    def note(file: int, start: int, length: int, advice: int) -> None:
+        asked.append((start, start + length))
+        assert advice == os.POSIX_FADV_DONTNEED
+        assert os.fstat(file).st_size >= start + length  # what is not handed over yet nobody can write
+        plain(file, start, length, advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", note)
+    pieces = [bytes([i]) * 300_000 for i in range(100)]
+    for place in (str(tmp_path / "data"), f"memory://{tmp_path.name}"):
+        asked.clear()
+        with (storage := open_storage(place)).staging() as folder:
+            with staged_file(folder / "shard.tar") as file:
+                for piece in pieces:
+                    file.write(piece)
+            assert (folder / "shard.tar").read_bytes() == b"".join(pieces)
+            storage.put("a", folder / "shard.tar")
+        assert storage.get("a") == b"".join(pieces)
+        starts, ends = zip(*asked, strict=True) if asked else ((), ())
+        assert starts == ((0, *ends[:-1]) if asked else ())  # each part once
+        assert bool(asked) is not place.startswith("memory")
+        assert not asked or ends[-1] > 30_000_000 - 2 * EARLY_BYTES
 
 
 def test_staging_leaves_nothing_behind(tmp_path: Path) -> None:
