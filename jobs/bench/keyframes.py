@@ -1,4 +1,4 @@
-"""How far fingerprints of videos move with the places of keyframes. `python -m jobs.bench.keyframes DATA`.
+"""How far fingerprints of videos move with a codec's keyframes. `python -m jobs.bench.keyframes DATA`.
 
 Every clip in the folder DATA is encoded again as H.264 (crf 23) with keyframes elsewhere. The fingerprint of
 `modalities/video/fingerprint.py` takes 16 frames at equal spans; beside it stands the same hash of keyframes,

@@ -14,11 +14,11 @@ FAINT = 0.03  # coefficients below this, of a luminance of 0..255, are noise of 
 
 
 def fingerprint(arrays: Arrays) -> int:
-    """40 bits of the mean picture, 24 of how it changes, from the 3-D cosine transform of 16 small frames.
+    """40 bits of the mean picture, 24 of how it changes, from the 3-D cosine transform of 16 keyframes.
 
-    The frames are those shown in the middle of 16 equal spans. After B. Coskun, B. Sankur and N. Memon,
-    Spatio-temporal transform based video hashing, IEEE Trans. Multimedia 8(6), 2006; departs from it by
-    separating space from time, so that still videos hash by their picture alone.
+    These are shown in the middle of 16 equal spans; a codec's own move with every encoder. After B. Coskun,
+    B. Sankur and N. Memon, Spatio-temporal transform based video hashing, IEEE Trans. Multimedia 8(6), 2006;
+    departs from it by separating space from time, so that still videos hash by their picture alone.
     """
     frames = arrays["frames"]
     picks = shots(arrays["times"]).tolist()

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import blake3
 
-from modalities.base import Modality
+from modalities.base import BadSample, Modality
 from pipelines.answers import STORE_FAILED
 from pipelines.disk import FULL
 from pipelines.sources.beside import Beside
@@ -63,7 +63,7 @@ def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -
     Relative URIs start at the table's folder. Only a local table may name local files; those outside of its
     folder go by their last name alone, so that no name says where this machine keeps them. Rows that name
     nothing readable become refused entries. Where `columns` has by_folder, the folders of groups decide of
-    splits: those files have one too then, and each group of a column must.
+    splits: those files have one too then, and each group of a column must. OSError: the table was written to.
     """
     folder = node.uri.rpartition("/")[0]
     group_column = getattr(columns, "group_column", None)
@@ -101,6 +101,10 @@ def list_table(columns: Columns, store: Store, node: Node, modality: Modality) -
             )
         caption = _text(row.get(columns.caption_column))
         yield called(entry, name)._replace(label=label, caption=caption, group=group or entry.group)
+    try:
+        store.read(node.uri, 0, 1, node.version)
+    except BadSample as error:  # rows of before and after would be told as one table's
+        raise OSError(f"{node.uri} was written to while it was listed; run the same command again") from error
 
 
 def _entry(

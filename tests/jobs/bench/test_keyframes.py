@@ -1,4 +1,4 @@
-"""Why fingerprints of videos do not rest on keyframes."""
+"""Why fingerprints of videos do not rest on an encoder's keyframes."""
 
 from pathlib import Path
 

@@ -196,6 +196,24 @@ def test_broken_parquet_is_an_error(listing: Lister, tmp_path: Path) -> None:
         listing(tmp_path / "t.parquet")
 
 
+@pytest.mark.parametrize("touched", [False, True])
+def test_a_table_that_is_written_to_while_it_is_listed_is_no_table(
+    touched: bool, stream: Stream, tmp_path: Path
+) -> None:
+    rows = [{"uri": f"https://example.org/{i}.jpg"} for i in range(9)]
+    path = write(tmp_path / "t.csv", rows)
+    entries = stream(path)
+    next(entries)
+    if touched:
+        (tmp_path / "new.csv").write_text("uri\nhttps://example.org/8.jpg\n")
+        (tmp_path / "new.csv").replace(path)
+        with pytest.raises(OSError, match=r"t\.csv was written to while it was listed; run the same command"):
+            list(entries)
+    else:
+        path.chmod(0o600)  # nothing of it changes
+        assert len(list(entries)) == 8
+
+
 def test_where_folders_decide_of_splits_every_file_has_one(
     listing: Lister, tree: Tree, tmp_path: Path
 ) -> None:
