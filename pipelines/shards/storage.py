@@ -9,7 +9,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
@@ -249,8 +249,9 @@ class EarlyWriter(io.BufferedWriter):
         count = super().write(content)
         self._size += count
         if self._size - self._told >= EARLY_BYTES and hasattr(os, "posix_fadvise"):  # macOS lacks it
-            # What is dirty is not dropped by this, but begun to be written, on Linux.
-            os.posix_fadvise(self.fileno(), self._told, self._size - self._told, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):  # a hint, which costs nobody a shard
+                # What is dirty is not dropped by this, but begun to be written, on Linux.
+                os.posix_fadvise(self.fileno(), self._told, self._size - self._told, os.POSIX_FADV_DONTNEED)
             self._told = self._size
         return count
 
