@@ -23,9 +23,9 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from importlib import import_module
 from multiprocessing import get_context
@@ -36,11 +36,11 @@ from typing import Any
 import numpy as np
 import psutil
 
+from jobs.bench.at_hand import memory_at_hand
 from jobs.heap import ONE_HEAP, one_heap
 
 KINDS = {"jpeg": "image", "laz": "pointcloud", "geotiff": "hyperspectral", "h264": "video"}
 SUFFIX = {"jpeg": "jpg", "laz": "laz", "geotiff": "tif", "h264": "mp4"}
-HELD_S = 3.0  # memory, before it is free: Linux gives back what was free for 2 s
 ROUNDS = 3  # in which all paths take turns; what counts is the median of each
 DISTINCT = 24  # files that are made; the others differ from one of them by a few bytes behind the end
 
@@ -184,43 +184,44 @@ def bare_decode(paths: list[str], form: str) -> None:
 
 
 Took = tuple[float, float]  # seconds by the clock, and of CPU in all processes
+Settled = Callable[[], AbstractContextManager[int | None]]  # a process that has no part in the work
 
 
-def _took(work: Callable[[], object], ready: Callable[[], None]) -> Took:
-    ready()
-    start, before = time.perf_counter(), _cpu()
-    work()
-    return time.perf_counter() - start, _cpu() - before
+def _took(work: Callable[[], object], settled: Settled) -> Took:
+    with settled() as apart:
+        start, before = time.perf_counter(), _cpu(apart)
+        work()
+        return time.perf_counter() - start, _cpu(apart) - before
 
 
-def _settle(folder: Path, paths: list[str]) -> None:
-    """All is on the disk, `paths` are in memory as well, and as much memory again is free and at hand.
+@contextmanager
+def _settled(paths: list[str]) -> Iterator[int]:
+    """All is on the disk, `paths` are in memory, and half as much again as they take is at hand.
 
-    A virtual machine gives free memory back, and pays for every page that it wants again: for a gigabyte as
-    much as for its ingest. Who comes first would pay for all, and whoever syncs for what others wrote.
+    Else whoever syncs would pay for what others wrote, and whoever comes first for what is read.
     """
     os.sync()
-    with (scratch := folder / "settle").open("wb") as file:
-        for path in paths:
-            file.write(Path(path).read_bytes())
-    time.sleep(HELD_S)
-    scratch.unlink()
+    size = sum(len(Path(path).read_bytes()) for path in paths)
+    with memory_at_hand(size * 3 // 2) as apart:
+        yield apart
 
 
 def _divided(
-    work: Callable[[list[str], str], None], paths: list[str], what: list[str], ready: Callable[[], None]
+    work: Callable[[list[str], str], None], paths: list[str], what: list[str], settled: Settled
 ) -> Took:
     cores = len(what)
     # Not forked: what a child of a driver throws away, Ray would let go of in the driver's name.
     with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
         list(pool.map(_warm, range(4 * cores)))
-        return _took(lambda: list(pool.map(work, [paths[i::cores] for i in range(cores)], what)), ready)
+        return _took(lambda: list(pool.map(work, [paths[i::cores] for i in range(cores)], what)), settled)
 
 
-def _cpu() -> float:
-    """CPU seconds so far of this process and all below it."""
+def _cpu(apart: int | None = None) -> float:
+    """CPU seconds so far of this process and all below it but the one `apart`."""
     total = 0.0
     for process in _family():
+        if process.pid == apart:
+            continue
         with suppress(psutil.Error):
             times = process.cpu_times()
             total += times.user + times.system
@@ -252,7 +253,7 @@ def _warm(_: int) -> None:
     time.sleep(0.05)
 
 
-def ray_writer(source: Path, output: Path, ready: Callable[[], None]) -> Took:
+def ray_writer(source: Path, output: Path, settled: Settled) -> Took:
     """The writer of Ray Data: no index, no checksum, no quarantine, no resume."""
     import ray
 
@@ -262,12 +263,10 @@ def ray_writer(source: Path, output: Path, ready: Callable[[], None]) -> Took:
     def write() -> None:
         ray.data.read_binary_files(str(source), include_paths=True).map(named).write_webdataset(str(output))
 
-    return _took(write, ready)
+    return _took(write, settled)
 
 
-def ours(
-    source: Path, output: Path, form: str, *, decode: bool, ready: Callable[[], None] = lambda: None
-) -> Took:
+def ours(source: Path, output: Path, form: str, *, decode: bool, settled: Settled = nullcontext) -> Took:
     from jobs.config.schema import IngestJob
     from jobs.ingest import ingest_dataset
 
@@ -283,7 +282,7 @@ def ours(
         if books.quarantined:
             raise AssertionError(f"the files are not good: {books}")
 
-    return _took(build, ready)
+    return _took(build, settled)
 
 
 def measure(form: str, count: int, cores: int, folder: Path) -> dict[str, Any]:
@@ -295,21 +294,21 @@ def measure(form: str, count: int, cores: int, folder: Path) -> dict[str, Any]:
     write_files(source := folder / "source", form, count)
     write_files(few := folder / "few", form, 4 * cores)
     paths = [str(path) for path in sorted(source.rglob("*.*"))]
-    ready, output = partial(_settle, folder, paths), folder / "output"
+    settled, output = partial(_settled, paths), folder / "output"
     tars = [str(output / f"{i}.tar") for i in range(cores)]
     ways: dict[str, Callable[[], Took]] = {
-        "ray writer": lambda: ray_writer(source, output, ready),
-        "bare tar": lambda: _divided(bare_tar, paths, tars, ready),
-        "bare tar, synced": lambda: _divided(synced_tar, paths, tars, ready),
-        "ingest, bytes pass": lambda: ours(source, output, form, decode=False, ready=ready),
-        "bare decode": lambda: _divided(bare_decode, paths, [form] * cores, ready),
-        "ingest, decoded": lambda: ours(source, output, form, decode=True, ready=ready),
+        "ray writer": lambda: ray_writer(source, output, settled),
+        "bare tar": lambda: _divided(bare_tar, paths, tars, settled),
+        "bare tar, synced": lambda: _divided(synced_tar, paths, tars, settled),
+        "ingest, bytes pass": lambda: ours(source, output, form, decode=False, settled=settled),
+        "bare decode": lambda: _divided(bare_decode, paths, [form] * cores, settled),
+        "ingest, decoded": lambda: ours(source, output, form, decode=True, settled=settled),
     }
     took: dict[str, list[Took]] = {name: [] for name in ways}
     with cluster(cores):
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ours(few, folder / "warm", form, decode=True)  # workers are up, and have imported
-        ray_writer(few, folder / "warm-ray", ready)
+        ray_writer(few, folder / "warm-ray", settled)
         for _ in range(ROUNDS):
             for name, way in ways.items():
                 output.mkdir()
