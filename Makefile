@@ -34,7 +34,7 @@ bench: $(READY)
 	$(BIN)/python -m jobs.bench.plan 1000000
 	$(BIN)/python -m jobs.bench.again 10000 10
 	$(BIN)/python -m jobs.bench.duplicates 100000
-	for kind in jpeg laz geotiff h264; do $(BIN)/python -m jobs.bench.ingest $$kind 10000 || exit; done
+	for files in "jpeg 20000" "laz 6000" "geotiff 4000" "h264 4000"; do $(BIN)/python -m jobs.bench.ingest $$files || exit; done
 	$(BIN)/python -m jobs.bench.ingest memory 10000 100000
 	$(BIN)/python -m jobs.bench.check
 	$(BIN)/python -m jobs.bench.near $(DATA)

@@ -6,10 +6,10 @@ Rows of one run on one machine: a bare loop that reads, hashes and tars the same
 its tars as well; ray.data read_binary_files -> write_webdataset; our ingest without decoding; the bare
 decoder of the kind; our ingest with decoding, quality and fingerprint. They take turns, three rounds, of
 which the medians are told. Every path runs on --cores cores; loops are divided over processes. Before each,
-sources are brought into the page cache, what was written goes to the disk, and as much memory as the output
-takes is made free and at hand. Every path has a few files first, so that its processes are up. Rates are
-what counts at scale: take so many files (60,000 JPEGs) that the bare loop runs for seconds, or the start of
-tasks is all that is measured. CPU seconds are those of all processes, Ray's own included: unlike the rates
+sources are brought into the page cache and what was written goes to the disk; memory stays at hand as long
+as a path runs. Every path has a few files first, so that its processes are up. Rates are what counts at
+scale: take so many files (60,000 JPEGs) that the bare loop runs for seconds, or the start of tasks is all
+that is measured. CPU seconds are those of all processes, Ray's own included: unlike the rates
 they can be compared on a machine that does other work.
 """
 
