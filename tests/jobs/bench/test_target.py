@@ -6,6 +6,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[3]
 ELSEWHERE: Final = {
+    "at_hand": "memory for ingest",
     "learn": "trains every preset for minutes",
     "linear": "part of learn",
     "loader_peers": "rows of loader",
